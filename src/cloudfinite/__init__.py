@@ -1,0 +1,3 @@
+"""Tencent Cloud Infinite on your own machines."""
+
+__version__ = "0.1.0"

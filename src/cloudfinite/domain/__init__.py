@@ -1,0 +1,1 @@
+"""What things are: plain frozen values and the rules between them; no I/O, standard library only."""

@@ -1,0 +1,416 @@
+"""Every error of the project, with its wire code.
+
+CloudfiniteError
+├─ RequestError     the HTTP reply is an error document      code, status, message, resource
+├─ JobFailed        the job was accepted and ends Failed     code, message, retryable
+├─ DeliveryFailed   one attempt did not succeed              reason, retryable
+└─ SetupError       the process refuses to start             advice for the operator, exit code
+
+The classes know no XML: `web/server.py` renders RequestErrors in one place, `service/jobs.py` turns JobFailed into
+`Code` and `Message`, `service/deliveries.py` reads `retryable`. A docstring is its class's default message.
+
+Wire: Cloud Infinite API documentation, "Error Codes" of media processing; COS documentation, "Error Codes".
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class CloudfiniteError(Exception):
+    """Something went wrong."""
+
+    def __init__(self, message: str = "") -> None:
+        self.message = message or (self.__doc__ or "").strip().splitlines()[0]
+        super().__init__(self.message)
+
+
+# --- the HTTP reply is an error document ---------------------------------------------------------------------------
+
+
+class RequestError(CloudfiniteError):
+    """The request cannot be served."""
+
+    code: ClassVar[str] = "InvalidArgument"
+    status: ClassVar[int] = 400
+
+    def __init__(self, message: str = "", *, resource: str = "", headers: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(message)
+        self.resource = resource
+        self.headers = headers
+
+
+class InvalidArgument(RequestError):
+    """A parameter has a value that is not allowed."""
+
+
+class MissingContent(RequestError):
+    """The request needs a body and has none."""
+
+    code = "MissingContent"
+
+
+class InvalidContent(RequestError):
+    """The body cannot be read."""
+
+    code = "InvalidContent"
+
+
+class ContentTooLarge(RequestError):
+    """The body is larger than this call allows."""
+
+    code = "InvalidContent"
+    status = 413
+
+
+class UnsupportedEncoding(RequestError):
+    """The body has a Content-Encoding; send it plain."""
+
+    code = "InvalidContentType"
+    status = 415
+
+
+class MissingContentLength(RequestError):
+    """The request needs a Content-Length header."""
+
+    code = "MissingContentLength"
+    status = 411
+
+
+class HeadTooLarge(RequestError):
+    """The request's headers are larger than this server allows."""
+
+    code = "RequestHeaderSectionTooLarge"
+    status = 431
+
+
+class RequestTimeout(RequestError):
+    """The request did not arrive in time."""
+
+    code = "RequestTimeout"
+
+
+class InvalidHost(RequestError):
+    """The host name is not one this server answers for."""
+
+    code = "InvalidHost"
+
+
+class InvalidUri(RequestError):
+    """The request target cannot be read."""
+
+    code = "InvalidURI"
+
+
+class InvalidUrl(RequestError):
+    """There is no such call."""
+
+    code = "InvalidUrl"
+    status = 404
+
+
+class MethodNotAllowed(RequestError):
+    """The method is not allowed against this resource."""
+
+    code = "MethodNotAllowed"
+    status = 405
+
+
+class NotImplementedHere(RequestError):
+    """The vendor has this call; cloudfinite does not run it yet."""
+
+    code = "NotImplemented"
+    status = 501
+
+
+class MissingAuthorization(RequestError):
+    """The request carries no signature."""
+
+    code = "MissingAuthorization"
+    status = 401
+
+
+class InvalidAuthorization(RequestError):
+    """The signature cannot be read."""
+
+    code = "InvalidAuthorization"
+    status = 401
+
+
+class SecretIdNotExist(RequestError):
+    """The secret id of the signature is unknown."""
+
+    code = "SecretidNotExist"
+    status = 401
+
+
+class InvalidAccessKeyId(RequestError):
+    """The secret id of the signature is unknown."""
+
+    code = "InvalidAccessKeyId"
+    status = 403
+
+
+class SignatureExpired(RequestError):
+    """Request has expired."""
+
+    code = "SignatureExpired"
+    status = 401
+
+
+class RequestTimeTooSkewed(RequestError):
+    """The signature's time is more than 15 minutes away from the server's."""
+
+    code = "RequestTimeTooSkewed"
+    status = 403
+
+
+class SignatureDoesNotMatch(RequestError):
+    """The signature we calculated does not match the one provided. Check the secret key and what was signed."""
+
+    code = "SignatureDoesNotMatch"
+    status = 403
+
+
+class AccessDenied(RequestError):
+    """This key may not do that."""
+
+    code = "AccessDenied"
+    status = 403
+
+
+class QueuePaused(RequestError):
+    """The queue is paused."""
+
+    code = "QueuePaused"
+    status = 403
+
+
+class QueueSaturated(RequestError):
+    """The queue is full."""
+
+    code = "QueueSaturated"
+    status = 403
+
+
+class QueueNotFound(RequestError):
+    """The queue does not exist."""
+
+    code = "QueueNotFound"
+    status = 404
+
+
+class TemplateNotFound(RequestError):
+    """The template does not exist."""
+
+    code = "TemplateNotFound"
+    status = 404
+
+
+class TemplateNameDuplicate(RequestError):
+    """Another template of this bucket has the name."""
+
+    code = "TemplateNameDuplicate"
+    status = 403
+
+
+class JobNotFound(RequestError):
+    """The job does not exist in this bucket."""
+
+    code = "JobNotFound"
+    status = 404
+
+
+class SourceNotFound(RequestError):
+    """The input object does not exist."""
+
+    code = "ResourceNotFound"
+
+
+class SourceNotSupported(RequestError):
+    """The input is not something this operation can read."""
+
+    code = "ResourceNotSupported"
+
+
+class SourceDownloadFailed(RequestError):
+    """The input could not be fetched."""
+
+    code = "ResourceDownloadFailed"
+
+
+class NoSuchBucket(RequestError):
+    """The specified bucket does not exist."""
+
+    code = "NoSuchBucket"
+    status = 404
+
+
+class NoSuchKey(RequestError):
+    """The specified key does not exist."""
+
+    code = "NoSuchKey"
+    status = 404
+
+
+class KeyTooLong(RequestError):
+    """The object key is longer than 850 bytes."""
+
+    code = "KeyTooLong"
+
+
+class InvalidDigest(RequestError):
+    """Content-MD5 is not the base64 text of 16 bytes."""
+
+    code = "InvalidDigest"
+
+
+class BadDigest(RequestError):
+    """The body's MD5 differs from Content-MD5."""
+
+    code = "BadDigest"
+
+
+class EntityTooLarge(RequestError):
+    """The object is larger than this server accepts."""
+
+    code = "EntityTooLarge"
+
+
+class IncompleteBody(RequestError):
+    """The body ended before Content-Length bytes had arrived."""
+
+    code = "IncompleteBody"
+
+
+class InvalidRange(RequestError):
+    """The requested range lies outside the object."""
+
+    code = "InvalidRange"
+    status = 416
+
+
+class PreconditionFailed(RequestError):
+    """At least one of the preconditions did not hold."""
+
+    code = "PreconditionFailed"
+    status = 412
+
+
+class InternalError(RequestError):
+    """The server met an unexpected condition. The request id finds it in the log."""
+
+    code = "InternalError"
+    status = 500
+
+
+class ServiceUnavailable(RequestError):
+    """The server cannot take this request now; try again."""
+
+    code = "ServiceUnavailable"
+    status = 503
+
+
+class InsufficientStorage(RequestError):
+    """The disk is full; nothing was stored."""
+
+    code = "ServiceUnavailable"
+    status = 503
+
+
+class SlowDown(RequestError):
+    """Too many requests at once; try again more slowly."""
+
+    code = "SlowDown"
+    status = 503
+
+
+# --- the job was accepted and ends Failed --------------------------------------------------------------------------
+
+
+class JobFailed(CloudfiniteError):
+    """The operation failed."""
+
+    code: ClassVar[str] = "InternalError"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message)
+        self.message = self.message.removesuffix(".")  # The wire's Message is a phrase.
+
+
+class InputMissing(JobFailed):
+    """the specified object does not exist."""
+
+    code = "ResourceNotFound"
+
+
+class InputDenied(JobFailed):
+    """the input may not be read."""
+
+    code = "ResourceAccessDenied"
+
+
+class InputDownloadFailed(JobFailed):
+    """the input could not be downloaded."""
+
+    code = "ResourceDownloadFailed"
+
+
+class UnreadableInput(JobFailed):
+    """the input is not a file this operation can read."""
+
+    code = "ResourceNotSupported"
+
+
+class UnsupportedOption(JobFailed):
+    """an option of the job has a value that no installed engine serves."""
+
+    code = "InvalidArgument"
+
+
+class OperationTimedOut(JobFailed):
+    """the operation ran longer than allowed."""
+
+    code = "OperationTimeout"
+
+
+class ChildDied(JobFailed):
+    """the process that ran the operation died."""
+
+    code = "InternalError"
+    retryable = True
+
+
+class EngineFailed(JobFailed):
+    """the engine met an unexpected condition."""
+
+    code = "InternalError"
+
+
+# --- one attempt did not succeed -----------------------------------------------------------------------------------
+
+
+class DeliveryFailed(CloudfiniteError):
+    """The notification could not be delivered.
+
+    `reason` is the attempt's class: dns, refused_by_policy, connect, tls, timeout, reset, protocol, too_large.
+    """
+
+    def __init__(self, reason: str, message: str = "", *, retryable: bool = True) -> None:
+        super().__init__(message or reason)
+        self.reason = reason
+        self.retryable = retryable
+
+
+# --- the process refuses to start ----------------------------------------------------------------------------------
+
+
+class SetupError(CloudfiniteError):
+    """The process cannot start as it is set up."""
+
+    exit_code: ClassVar[int] = 2
+
+    def __init__(self, message: str, advice: str = "") -> None:
+        super().__init__(message)
+        self.advice = advice

@@ -1,0 +1,1 @@
+"""What the system does, in readable order; reaches the outside through `cloudfinite.ports` alone."""

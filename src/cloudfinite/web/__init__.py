@@ -1,0 +1,1 @@
+"""HTTP in: the URL table, the handlers, and our own pages below `/-/`."""

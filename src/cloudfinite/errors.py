@@ -96,6 +96,12 @@ class InvalidHost(RequestError):
     code = "InvalidHost"
 
 
+class MalformedRequest(RequestError):
+    """The request is not HTTP as this server reads it."""
+
+    code = "InvalidRequest"
+
+
 class InvalidUri(RequestError):
     """The request target cannot be read."""
 
@@ -179,6 +185,14 @@ class AccessDenied(RequestError):
     status = 403
 
 
+class ServiceClosed(RequestError):
+    """The service is not open for this bucket."""
+
+    # Wire: Cloud Infinite documentation, numeric error 1111; the status as a client of the vendor noted it.
+    code = "MediaBucketUnBinded"
+    status = 400
+
+
 class QueuePaused(RequestError):
     """The queue is paused."""
 
@@ -221,6 +235,34 @@ class JobNotFound(RequestError):
     status = 404
 
 
+class DeliveryNotFound(RequestError):
+    """The delivery does not exist."""
+
+    code = "DeliveryNotFound"
+    status = 404
+
+
+class TargetNotFound(RequestError):
+    """Nothing was ever sent to this URL."""
+
+    code = "TargetNotFound"
+    status = 404
+
+
+class AccessKeyNotFound(RequestError):
+    """The access key does not exist."""
+
+    code = "AccessKeyNotFound"
+    status = 404
+
+
+class AccessKeyExists(RequestError):
+    """An access key of this id exists already."""
+
+    code = "AccessKeyExists"
+    status = 409
+
+
 class SourceNotFound(RequestError):
     """The input object does not exist."""
 
@@ -253,6 +295,87 @@ class NoSuchKey(RequestError):
     status = 404
 
 
+class NoSuchUpload(RequestError):
+    """The multipart upload does not exist; it may have been completed or aborted."""
+
+    code = "NoSuchUpload"
+    status = 404
+
+
+class NoSuchCopySource(RequestError):
+    """The object to copy from does not exist."""
+
+    code = "NoSuchCopySource"
+    status = 404
+
+
+class BucketAlreadyExists(RequestError):
+    """A bucket of this name exists already."""
+
+    code = "BucketAlreadyExists"
+    status = 409
+
+
+class BucketNotEmpty(RequestError):
+    """The bucket still holds objects."""
+
+    code = "BucketNotEmpty"
+    status = 409
+
+
+class NoSuchCorsConfiguration(RequestError):
+    """The bucket has no CORS rules."""
+
+    code = "NoSuchCORSConfiguration"
+    status = 404
+
+
+class AccessForbidden(RequestError):
+    """No CORS rule of the bucket lets this page make this call."""
+
+    code = "AccessForbidden"
+    status = 403
+
+
+class InvalidBucketName(RequestError):
+    """The bucket's name is not allowed."""
+
+    code = "InvalidBucketName"
+
+
+class InvalidPart(RequestError):
+    """A part to complete with was not uploaded, or has another ETag."""
+
+    code = "InvalidPart"
+
+
+class InvalidPartOrder(RequestError):
+    """The parts to complete with are not in ascending order of their numbers."""
+
+    code = "InvalidPartOrder"
+
+
+class ObjectNotAppendable(RequestError):
+    """The operation is not valid for the current state of the object."""
+
+    # Wire: COS documentation, "APPEND Object" (409; the list of error codes says 400 for both).
+    code = "ObjectNotAppendable"
+    status = 409
+
+
+class AppendPositionWrong(RequestError):
+    """The position is not the object's length."""
+
+    code = "AppendPositionErr"
+    status = 409
+
+
+class MalformedXml(RequestError):
+    """The body is not the XML that this call needs."""
+
+    code = "MalformedXML"
+
+
 class KeyTooLong(RequestError):
     """The object key is longer than 850 bytes."""
 
@@ -275,6 +398,18 @@ class EntityTooLarge(RequestError):
     """The object is larger than this server accepts."""
 
     code = "EntityTooLarge"
+
+
+class EntityTooSmall(RequestError):
+    """The object is smaller than the policy allows."""
+
+    code = "EntityTooSmall"
+
+
+class MalformedPost(RequestError):
+    """The body is not the multipart/form-data that this call needs."""
+
+    code = "MalformedPOSTRequest"
 
 
 class IncompleteBody(RequestError):

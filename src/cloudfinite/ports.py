@@ -8,15 +8,38 @@ COMMIT), and either commits as a whole or raises and leaves nothing.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from cloudfinite.domain.delivery import Attempt, Delivery, DeliveryFilter, Target, TargetLease
+from cloudfinite.domain.delivery import (
+    Admission,
+    Attempt,
+    AttemptResult,
+    Delivery,
+    DeliveryFilter,
+    Target,
+    TargetLease,
+    TargetSecret,
+)
+from cloudfinite.domain.events import ObjectEvent
 from cloudfinite.domain.job import Job, JobFilter, JobState, Lease, Outcome
-from cloudfinite.domain.objects import Bucket, StoredObject
-from cloudfinite.domain.queue import Queue
+from cloudfinite.domain.objects import (
+    Bucket,
+    ListQuery,
+    ObjectPage,
+    Part,
+    Piece,
+    StoredObject,
+    Upload,
+    UploadPage,
+)
+from cloudfinite.domain.ocr import OcrRequest, PictureLimits, Reading
+from cloudfinite.domain.queue import Queue, QueueLoad
+from cloudfinite.domain.stats import Counts, StatKey
 from cloudfinite.domain.template import Template
 
 P = ParamSpec("P")
@@ -54,110 +77,270 @@ class JobRows(Protocol):
     def finish(self, outcome: Outcome) -> Job | None:
         """End the job, or put it back (retryable and attempts left); None when the lease was lost: nothing changes."""
 
-    def renew(self, owner: str, tokens: Mapping[str, int], lease: timedelta) -> set[str]:
-        """Extend the leases of these job ids; returns the ids that are still ours."""
+    def renew(self, owner: str, lease: timedelta, leases: Sequence[Lease]) -> set[str]:
+        """Extend these leases of `owner`; returns the ids of the jobs that are still its own under them."""
 
-    def release(self, leases: Sequence[Lease]) -> None:
-        """Give jobs back unrun, without counting an attempt (drain)."""
+    def release(self, leases: Sequence[Lease]) -> list[Job]:
+        """Give jobs back unrun, without counting an attempt (drain); returns those whose lease still held."""
 
     def expired(self, limit: int) -> list[Lease]:
         """Running jobs whose lease has ended."""
 
-    def running_of(self, owner: str | None, limit: int) -> list[Lease]:
-        """Running jobs leased by `owner` (None: by anybody)."""
+    def running(self, limit: int) -> list[Lease]:
+        """Running jobs, whoever leases them."""
 
-    def cancel(self, job_id: str) -> Job:
-        """End a waiting job as Cancel. Raises ValueError through the transition table when it is not waiting."""
+    def cancel(self, job_id: str) -> bool:
+        """End a waiting job as Cancel; False when it is not waiting."""
+
+    def cancel_running(self, job_id: str) -> bool:
+        """End a running job as Cancel, so that whoever runs it can commit nothing; False when it is not running."""
+
+    def purge(self, before: datetime, limit: int) -> int:
+        """Remove jobs that ended before then, oldest first; returns how many."""
 
 
 class QueueRows(Protocol):
-    def ensure(self, queue: Queue) -> Queue:
+    def ensure(self, item: Queue) -> Queue:
         """Insert unless the bucket has a queue of this service; returns the one that is there."""
 
     def get(self, queue_id: str) -> Queue | None: ...
     def of_bucket(self, bucket: str, service: str | None = None) -> list[Queue]: ...
-    def replace(self, queue: Queue) -> None: ...
+    def replace(self, item: Queue) -> None: ...
     def waiting(self, queue_id: str) -> int:
         """Jobs waiting in it, from a counter."""
 
+    def select(self, bucket: str, after: tuple[str, str], limit: int) -> list[Queue]:
+        """A page in the order of (bucket, service), those behind `after`; "" is all buckets."""
+
+    def loads(self, queue_ids: Sequence[str]) -> Mapping[str, QueueLoad]:
+        """How many jobs wait and run in each of them that exists."""
+
 
 class TemplateRows(Protocol):
-    def insert(self, template: Template) -> None:
+    def insert(self, item: Template) -> None:
         """Raises TemplateNameDuplicate."""
 
-    def replace(self, template: Template) -> None:
+    def replace(self, item: Template) -> None:
         """Raises TemplateNameDuplicate."""
 
     def get(self, bucket: str, template_id: str) -> Template | None: ...
-    def select(self, bucket: str, *, tag: str, name_prefix: str, ids: Sequence[str]) -> list[Template]: ...
+    def exists(self, template_id: str) -> bool:
+        """Whether any bucket has it."""
+
+    def select(
+        self, bucket: str, *, tag: str = "", name_prefix: str = "", ids: Sequence[str] = ()
+    ) -> list[Template]: ...
+
     def delete(self, bucket: str, template_id: str) -> bool: ...
 
 
 class BucketRows(Protocol):
-    def ensure(self, bucket: Bucket) -> None: ...
+    def ensure(self, bucket: Bucket) -> bool:
+        """Insert unless a bucket has the name; says whether it was inserted."""
+
     def get(self, name: str) -> Bucket | None: ...
+    def hold(self, name: str) -> Bucket | None:
+        """As `get`, and the bucket stays until the transaction ends."""
+
+    def lock(self, name: str) -> Bucket | None:
+        """As `get`, and nobody else holds or changes the bucket until the transaction ends."""
+
+    def replace(self, bucket: Bucket) -> None:
+        """Change what its owner may set: switches, CORS rules."""
+
+    def delete(self, name: str) -> bool:
+        """False when there is none; raises BucketNotEmpty. Its uploads in progress end with it."""
+
     def all(self) -> list[Bucket]: ...
 
 
 class ObjectRows(Protocol):
-    def put(self, item: StoredObject) -> StoredObject | None:
-        """Insert or replace; returns what was replaced, whose file is then garbage."""
+    """Replacing and deleting turns files into garbage, in the same transaction."""
+
+    @property
+    def uploads(self) -> UploadRows: ...
+    def put(self, item: StoredObject) -> None:
+        """Insert or replace."""
 
     def get(self, bucket: str, key: str) -> StoredObject | None: ...
-    def delete(self, bucket: str, key: str) -> StoredObject | None: ...
+    def hold(self, bucket: str, key: str) -> StoredObject | None:
+        """As `get`, and nobody else changes the object until the transaction ends."""
+
+    def extend(self, item: StoredObject) -> None:
+        """Replace the row of a multipart object that got more parts; its pieces stay."""
+
+    def pieces(self, item: StoredObject) -> tuple[Piece, ...]:
+        """The files that hold its bytes, in order."""
+
+    def select(self, bucket: str, wanted: ListQuery) -> ObjectPage: ...
+    def delete(self, bucket: str, key: str) -> bool: ...
     def file_ids(self, candidates: Sequence[str]) -> set[str]:
-        """Those of the candidates that an object row names."""
+        """Those of the candidates that are bytes of an object or a part, or garbage that still waits."""
+
+    def garbage(self, before: datetime, limit: int) -> list[str]:
+        """Files that nothing has named since that instant."""
+
+    def forget_garbage(self, file_ids: Sequence[str]) -> None: ...
+
+
+class UploadRows(Protocol):
+    def create(self, upload: Upload) -> None: ...
+    def get(self, upload_id: str) -> Upload | None: ...
+    def hold(self, upload_id: str) -> Upload | None:
+        """As `get`, and nobody else changes the upload or its parts until the transaction ends."""
+
+    def select(self, bucket: str, wanted: ListQuery) -> UploadPage: ...
+    def put_part(self, part: Part) -> None:
+        """Insert or replace."""
+
+    def parts(self, upload_id: str, after: int = 0, limit: int | None = None) -> list[Part]:
+        """In the order of their numbers, those above `after`."""
+
+    def last_number(self, upload_id: str) -> int:
+        """The highest number of its parts, 0 without any."""
+
+    def complete(self, upload_id: str, numbers: Sequence[int]) -> None:
+        """End the upload and keep these of its parts as the pieces of an object."""
+
+    def abort(self, upload_id: str) -> None: ...
+
+
+class EventRows(Protocol):
+    """Creations of objects, each until somebody has dealt with it; written in the transaction that creates."""
+
+    def insert(self, event: ObjectEvent) -> bool:
+        """False when an event of this id is there already: nothing changes."""
+
+    def take(self, limit: int) -> list[ObjectEvent]:
+        """The oldest undone ones; nobody else takes them before the transaction ends."""
+
+    def finish(self, ids: Sequence[str]) -> None:
+        """Mark them as dealt with, in the transaction that does."""
+
+    def purge(self, before: datetime, limit: int) -> int:
+        """Remove those that were done before then, oldest first; returns how many."""
 
 
 class DeliveryRows(Protocol):
-    def insert(self, delivery: Delivery) -> None: ...
+    """Deliveries and their targets. Waits are told as spans from the database's now, so that no clocks are compared."""
+
+    def insert(self, delivery: Delivery) -> None:
+        """Add a new one; it touches no row that others share."""
+
     def get(self, delivery_id: str) -> Delivery | None: ...
-    def select(self, wanted: DeliveryFilter) -> list[Delivery]: ...
-    def attempts(self, delivery_id: str) -> list[Attempt]: ...
+    def select(self, wanted: DeliveryFilter) -> list[tuple[Delivery, int]]:
+        """One page, newest first, each with its key."""
 
-    def lease_targets(self, owner: str, limit: int, lease: timedelta) -> list[TargetLease]:
-        """Lease up to `limit` targets that have something due and are leased by nobody else."""
+    def attempts(self, delivery_id: str) -> list[Attempt]:
+        """In the order they were made."""
 
-    def renew_targets(self, owner: str, urls: Sequence[str], lease: timedelta) -> set[str]: ...
-    def release_targets(self, owner: str, urls: Sequence[str]) -> None: ...
+    # --- for the deliverer
+    def admit(self, owner: str, lease: timedelta, room: int, limit: int, ids: Sequence[str] = ()) -> Admission:
+        """Number new deliveries – these, or the oldest – and lease up to `room` of their targets.
 
-    def take_due(self, lease: TargetLease, limit: int, exclude: Sequence[str]) -> list[Delivery]:
-        """Due deliveries of a leased target, oldest first; each gets its sequence number when first taken."""
+        Passed over are those whose target somebody else holds: the holder admits them.
+        """
 
-    def next_due(self) -> datetime | None:
-        """The earliest time at which any waiting delivery of a running target is due."""
+    def lease_due(self, owner: str, lease: timedelta, limit: int) -> list[TargetLease]:
+        """Lease targets that have something due, and that nobody holds any more."""
 
-    def record(self, lease: TargetLease, delivery: Delivery, attempt: Attempt, target: Target) -> bool:
-        """Store one attempt with the delivery's and the target's new state; False when the lease was lost."""
+    def take_due(self, url: str, limit: int, exclude: Sequence[str]) -> tuple[list[Delivery], timedelta | None]:
+        """Up to `limit` admitted due deliveries, oldest first, and how long until more are due (None: never)."""
 
+    def record(self, results: Sequence[AttemptResult], leases: Sequence[TargetLease]) -> set[str]:
+        """Store attempts and what follows from them, and what their holders learnt of the targets.
+
+        Returns the URLs whose lease is no longer held; their targets stay as they are, the attempts count all the same.
+        """
+
+    def renew(self, owner: str, lease: timedelta) -> Mapping[str, Target]:
+        """Extend all leases of `owner`; returns the targets that are still its own by URL."""
+
+    def release(self, owner: str, urls: Sequence[str]) -> None:
+        """Let go of targets; each is leased again when its next delivery is due."""
+
+    def release_all(self, owner: str | None = None) -> None:
+        """Let go of all targets of `owner`; None: of everybody's, when all owners are known to be dead."""
+
+    def next_wake(self) -> timedelta | None:
+        """How long until a target wants attention; None: none will."""
+
+    def late(self) -> timedelta:
+        """For how long something due has been nobody's."""
+
+    def backlog(self) -> tuple[int, datetime | None]:
+        """How many deliveries wait, and when the oldest of them was created."""
+
+    # --- for operators
     def target(self, url: str) -> Target | None: ...
-    def targets(self) -> list[Target]: ...
-    def replace_target(self, target: Target) -> None: ...
-    def replay(self, ids: Sequence[str], at: datetime) -> int:
-        """Make ended deliveries due again, same id, same bytes; returns how many."""
+    def targets(self, after: str = "", limit: int = 100) -> list[Target]:
+        """A page of targets in the order of their URLs."""
 
-    def pending(self) -> tuple[int, datetime | None]:
-        """How many wait, and since when the oldest that is due has waited."""
+    def pause(self, url: str, reason: str) -> Target | None:
+        """Send nothing to the target until it is resumed; what waits keeps waiting."""
+
+    def resume(self, url: str) -> Target | None:
+        """Send again, with all that waits due now."""
+
+    def set_secrets(self, url: str, secrets: Sequence[TargetSecret]) -> None:
+        """The target's own signing secrets, newest first; makes the target when it is new."""
+
+    def replay(self, ids: Sequence[str]) -> set[str]:
+        """Make deliveries due now, with a fresh schedule when they had ended; returns the URLs they go to."""
+
+    def ended(self, url: str, since: datetime, limit: int) -> list[str]:
+        """Ids of the target's oldest failed and refused deliveries created since then."""
+
+    def purge(self, before: datetime, limit: int) -> int:
+        """Remove ended deliveries created before then, with their attempts; returns how many."""
+
+
+class StatRows(Protocol):
+    def add(self, counts: Mapping[StatKey, Counts]) -> None:
+        """Add to the counters, making those that are new."""
+
+    def select(self, start: datetime, end: datetime, bucket: str, limit: int) -> list[tuple[StatKey, Counts]]:
+        """Minutes from `start` until before `end`, in order; "" is all buckets."""
+
+    def purge(self, before: datetime) -> int: ...
 
 
 class KeyRows(Protocol):
     def put(self, secret_id: str, sealed_secret: bytes, created_at: datetime) -> None: ...
     def all(self) -> list[tuple[str, bytes]]: ...
+    def remove(self, secret_id: str) -> bool:
+        """False when there is none."""
 
 
 class Transaction(Protocol):
     """One unit of work. `now` is the database's clock, read once per transaction."""
 
-    jobs: JobRows
-    queues: QueueRows
-    templates: TemplateRows
-    buckets: BucketRows
-    objects: ObjectRows
-    deliveries: DeliveryRows
-    keys: KeyRows
-
     @property
     def now(self) -> datetime: ...
+    @property
+    def jobs(self) -> JobRows: ...
+    @property
+    def queues(self) -> QueueRows: ...
+    @property
+    def templates(self) -> TemplateRows: ...
+    @property
+    def buckets(self) -> BucketRows: ...
+    @property
+    def objects(self) -> ObjectRows: ...
+    @property
+    def events(self) -> EventRows: ...
+    @property
+    def deliveries(self) -> DeliveryRows: ...
+    @property
+    def keys(self) -> KeyRows: ...
+    @property
+    def stats(self) -> StatRows: ...
+
+    def try_lock(self, name: str) -> bool:
+        """Whether this transaction alone, of all processes, holds the lock `name`, until its end."""
+
+    def keep_mark(self, name: str, value: str) -> str:
+        """The value that the first process on this database kept under `name`."""
 
 
 class Store(Protocol):
@@ -167,6 +350,28 @@ class Store(Protocol):
     async def read(self, work: Callable[Concatenate[Transaction, P], R], /, *arguments: P.args, **named: P.kwargs) -> R:
         """Run `work` on a consistent snapshot that it does not change."""
 
+    async def close(self) -> None: ...
+
+
+class Topic(StrEnum):
+    """What there is to look at."""
+
+    JOBS = "jobs"
+    DELIVERIES = "deliveries"
+    EVENTS = "events"
+
+
+class Wakeups(Protocol):
+    """Tells those who wait that there is work, in this process and in the others on the same database."""
+
+    def listen(self, topic: Topic, wake: Callable[[], None]) -> None: ...
+    def send(self, topic: Topic) -> None:
+        """Wake who listens here, and tell the other processes."""
+
+    def tell_others(self, topic: Topic) -> None:
+        """Wake who listens in the other processes."""
+
+    async def start(self) -> None: ...
     async def close(self) -> None: ...
 
 
@@ -211,20 +416,73 @@ class Pool(Protocol):
     async def close(self) -> None: ...
 
 
+# --- recognition ---------------------------------------------------------------------------------------------------
+
+
+class OcrEngine(Protocol):
+    """Reads the text of a picture or of a PDF page. The only seam that a second engine needs."""
+
+    def warm_up(self) -> None:
+        """Read something known, so that the first job is not the slow one. Raises EngineFailed when it reads wrong."""
+
+    def read(self, path: Path, request: OcrRequest) -> Reading:
+        """Raises UnreadableInput (not a file it can decode, over a limit) or UnsupportedOption (a language)."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """How a child process builds its OCR engine: JSON data, so that it can cross the process border.
+
+    `name` is a built-in one (`adapters/ocr.py` lists them) or `package.module:factory` of anybody's own, called as
+    `factory(limits, **options)`.
+    """
+
+    name: str = "rapidocr"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    limits: PictureLimits = field(default_factory=PictureLimits)
+
+
 # --- objects -------------------------------------------------------------------------------------------------------
 
 
 class Objects(Protocol):
-    """The bytes of objects, in files named by id; keys and headers are in the database."""
+    """The bytes of objects, in files named by id that never change; keys and headers are in the database."""
 
-    async def write(self, chunks: AsyncIterator[bytes], *, limit_bytes: int) -> StoredBytes:
-        """Store a stream durably under a new id. Raises EntityTooLarge, InsufficientStorage; leaves nothing then."""
+    async def write(
+        self,
+        chunks: AsyncIterator[bytes],
+        *,
+        limit_bytes: int,
+        size_bytes: int | None = None,
+        md5: bytes | None = None,
+    ) -> StoredBytes:
+        """Store a stream durably under a new id; `size_bytes` and `md5` are what the client announced.
 
-    def path(self, file_id: str) -> Path:
-        """Where the bytes can be read by path."""
+        Raises EntityTooLarge, IncompleteBody, BadDigest, InsufficientStorage; leaves nothing then.
+        """
 
-    async def delete(self, file_id: str) -> None:
-        """Remove; a file that is not there is fine."""
+    async def copy(self, file_id: str) -> str:
+        """The same bytes durably under a new id."""
+
+    async def reader(self, pieces: Sequence[Piece], start: int, size_bytes: int) -> BytesReader:
+        """Read `size_bytes` from `start` of the pieces taken together; what is opened stays readable when deleted."""
+
+    def readable(self, pieces: Sequence[Piece]) -> AbstractAsyncContextManager[Path]:
+        """The pieces as one file that can be read by path inside the block."""
+
+    async def delete(self, file_ids: Sequence[str]) -> list[str]:
+        """Remove the files nobody reads in this process; returns their ids. One that is not there counts as removed."""
+
+    def stale(self, age_s: float) -> AsyncIterator[list[str]]:
+        """The ids of files whose last byte is at least `age_s` old; unfinished ones of that age are removed."""
+
+
+class BytesReader(Protocol):
+    async def read(self) -> bytes:
+        """The next chunk, b"" behind the last."""
+
+    async def close(self) -> None:
+        """Calling twice is harmless."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,14 +500,20 @@ class StoredBytes:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A receiver's answer: the head and at most the first bytes of the body, as received."""
+    """A receiver's answer: the head and at most the first bytes of the body, as received.
+
+    body_error says why the body ended early (`reset`, `timeout`, `protocol`), "" when it did not. dns_s and connect_s
+    are 0 on a connection that was open already.
+    """
 
     status: int
     headers: Sequence[tuple[str, str]]
     body: bytes
     is_cut: bool
-    connect_s: float
     total_s: float
+    dns_s: float = 0.0
+    connect_s: float = 0.0
+    body_error: str = ""
 
 
 class CallbackSender(Protocol):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+
+MAX_URL_CHARS = 2_048
 
 
 class DeliveryState(StrEnum):
@@ -23,8 +26,8 @@ class TargetState(StrEnum):
 class Delivery:
     """One notification. `body` never changes; `id` is the receiver's `webhook-id` in every attempt and replay.
 
-    attempts counts POSTs of the running schedule; next_at is when the next is due; sequence is the gap-free number
-    per target, 0 until first taken.
+    attempts counts all POSTs, and replayed_after those that the running schedule does not count; next_at is when the
+    next is due; sequence is the gap-free number per target, 0 until it is admitted. Lists leave `body` empty.
     """
 
     id: str
@@ -39,19 +42,21 @@ class Delivery:
     event: str = "TaskFinish"
     state: DeliveryState = DeliveryState.WAITING
     attempts: int = 0
+    replayed_after: int = 0
     sequence: int = 0
     ended_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One POST. `outcome` is `delivered`, `http_<status>`, or a DeliveryFailed reason; times in seconds."""
+    """One try. `outcome` is `delivered`, `http_<status>`, or a DeliveryFailed reason; times in seconds."""
 
     delivery_id: str
     number: int
     started_at: datetime
     outcome: str
     status: int = 0
+    dns_s: float = 0.0
     connect_s: float = 0.0
     total_s: float = 0.0
     response_head: str = ""
@@ -60,8 +65,25 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptResult:
+    """An attempt and what follows for its delivery; `wait` is until the next one while it stays waiting."""
+
+    attempt: Attempt
+    state: DeliveryState
+    wait: timedelta = timedelta(0)
+
+
+@dataclass(frozen=True, slots=True)
+class TargetSecret:
+    """A sealed signing secret of one target; the one it replaced signs too, until then."""
+
+    sealed: bytes
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
-    """A URL that deliveries go to, with what its holder learnt of it."""
+    """A URL that deliveries go to, with what its holder learnt of it. No attempt is made before `open_until`."""
 
     url: str
     state: TargetState = TargetState.ACTIVE
@@ -71,41 +93,68 @@ class Target:
     last_success_at: datetime | None = None
     failing_since: datetime | None = None
     next_sequence: int = 1
+    secrets: tuple[TargetSecret, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class TargetLease:
+    """The claim of one deliverer on a target: nobody else sends to it, or changes what is known of it."""
+
     target: Target
     owner: str
     token: int
 
 
 @dataclass(frozen=True, slots=True)
+class Admission:
+    """What one admission did: targets newly leased, and the sequence number of each delivery by its id.
+
+    is_complete: no more new deliveries were found. urls: the targets of those that nobody had named.
+    """
+
+    leases: list[TargetLease]
+    sequences: dict[str, int]
+    is_complete: bool = True
+    urls: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class DeliveryFilter:
-    """What a list of deliveries selects; empty means all. `before` pages backwards by creation."""
+    """What a list of deliveries selects; empty means all. `before` is the key of the last page's last delivery."""
 
     job_id: str = ""
     url: str = ""
     states: frozenset[DeliveryState] = frozenset()
     created_from: datetime | None = None
-    before: datetime | None = None
+    before: int | None = None
     size: int = 50
+
+
+# --- the schedule --------------------------------------------------------------------------------------------------
+
+_LADDER_S = (0, 5, 60, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
+_JITTER = 0.2
+_MAX_JITTER = timedelta(minutes=15)  # with it, the default schedule still outlasts an outage of 72 hours
 
 
 @dataclass(frozen=True, slots=True)
 class RetrySchedule:
     """Delays before each attempt. Jitter is only ever added: up to a fifth of the delay, at most 15 minutes."""
 
-    delays: tuple[timedelta, ...] = field(
-        default=tuple(
-            timedelta(seconds=seconds)
-            for seconds in (0, 5, 60, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
-        )
-    )
+    delays: tuple[timedelta, ...]
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> RetrySchedule:
+        return cls(tuple(timedelta(seconds=delay) for delay in seconds))
+
+    @classmethod
+    def default(cls, *, is_strict: bool) -> RetrySchedule:
+        """0, 5 s, 1 m … 24 h; in development a retry after 1 s comes first."""
+        return cls.of(_LADDER_S if is_strict else (_LADDER_S[0], 1, *_LADDER_S[1:]))
 
     def delay(self, attempts: int, jitter: float) -> timedelta | None:
         """How long to wait after `attempts` POSTs; None when the schedule is used up. `jitter` is in [0, 1)."""
         if attempts >= len(self.delays):
             return None
         base = self.delays[attempts]
-        return base + min(base * 0.2, timedelta(minutes=15)) * jitter
+        return base + min(base * _JITTER, _MAX_JITTER) * jitter

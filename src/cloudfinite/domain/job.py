@@ -94,6 +94,20 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class JobRequest:
+    """What a client asked for. Either a template or `params` (in the operation's JSON form) gives the parameters."""
+
+    tag: str
+    input: JobInput
+    params: Mapping[str, Any] | None = None
+    template_id: str = ""
+    queue_id: str = ""
+    level: int = 0
+    user_data: str | None = None
+    callback: CallbackChoice = CallbackChoice()
+
+
+@dataclass(frozen=True, slots=True)
 class Lease:
     """A worker's claim on one running job: whoever presents another token can commit nothing."""
 

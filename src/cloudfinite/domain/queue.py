@@ -59,6 +59,14 @@ class Notify:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueLoad:
+    """How many jobs wait in a queue and how many of it run now, over all machines."""
+
+    waiting: int = 0
+    running: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Queue:
     """`max_size` jobs may wait in it, `max_concurrent` may run at once over all machines."""
 

@@ -8,75 +8,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from pathlib import Path
-from typing import Any, Protocol
 
-from pydantic import TypeAdapter
+from cloudfinite.errors import SetupError
+from cloudfinite.wire.operation import LocalFile, Operation, Run
 
-
-@dataclass(frozen=True, slots=True)
-class LocalFile:
-    """An operation's input: a readable file, with what is known of the object it came from.
-
-    `size_bytes`, `etag` (in double quotes) and `last_modified` (HTTP date) are empty or 0 for an input that came
-    from a URL.
-    """
-
-    path: Path
-    name: str = ""
-    size_bytes: int = 0
-    etag: str = ""
-    last_modified: str = ""
-
-
-class Run(Protocol):
-    """The work: raises JobFailed when the input cannot be processed. `engine` is what `Operation.engine` names."""
-
-    def __call__(self, source: LocalFile, params: Any, engine: Any) -> Any: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """What the system knows of a tag.
-
-    service: which service's queue its jobs wait in (`domain/queue.py`). params_node, result_node: their names below
-    `Operation` on the wire. engine: the port it needs in the child process, "" for none. can_template: whether
-    `/template` saves its parameters. jobs_prefix: the letter its job ids start with.
-    """
-
-    tag: str
-    service: str
-    params: type
-    result: type
-    params_node: str
-    result_node: str
-    run: Run
-    area: str
-    engine: str = ""
-    can_template: bool = False
-    wraps_json: bool = False
-
-    def params_data(self, value: Any) -> Mapping[str, Any]:
-        """Parameters as JSON data, for the store."""
-        return dict(_codec(self.params).dump_python(value, mode="json"))
-
-    def params_value(self, data: Mapping[str, Any]) -> Any:
-        return _codec(self.params).validate_python(data)
-
-    def result_data(self, value: Any) -> Mapping[str, Any]:
-        """A result as JSON data, for the store and the way from the child process."""
-        return dict(_codec(self.result).dump_python(value, mode="json"))
-
-    def result_value(self, data: Mapping[str, Any]) -> Any:
-        return _codec(self.result).validate_python(data)
-
-
-@cache
-def _codec(cls: type) -> TypeAdapter[Any]:
-    return TypeAdapter(cls)
+__all__ = ["LocalFile", "Operation", "Run", "load", "operation", "operations"]
 
 
 _REGISTRY: dict[str, Operation] = {}
@@ -92,18 +30,29 @@ def operation(
     engine: str = "",
     can_template: bool = False,
     wraps_json: bool = False,
+    process: str = "",
 ) -> Callable[[Run], Run]:
     """Register the decorated function as the work of `tag`.
 
-    params, result: (wire node, dataclass declared with `node()`). area: the product area of the coverage table.
-    wraps_json: whether its JSON callback has the outer `Response`, as the vendor's page for the tag shows.
+    params, result: (wire node, dataclass declared with `node()`). The rest: see `Operation`.
     """
 
     def register(run: Run) -> Run:
         if tag in _REGISTRY:
             raise ValueError(f"two operations are registered for the tag {tag}")
         _REGISTRY[tag] = Operation(
-            tag, service, params[1], result[1], params[0], result[0], run, area, engine, can_template, wraps_json
+            tag=tag,
+            service=service,
+            params=params[1],
+            result=result[1],
+            params_node=params[0],
+            result_node=result[0],
+            run=run,
+            area=area,
+            engine=engine,
+            can_template=can_template,
+            wraps_json=wraps_json,
+            process=process,
         )
         return run
 
@@ -116,3 +65,18 @@ def operations() -> Mapping[str, Operation]:
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")
     return dict(sorted(_REGISTRY.items()))
+
+
+def load(modules: Iterable[str]) -> None:
+    """Import modules from outside the package that register tags of their own; harmless when repeated.
+
+    Parent and child processes load the same ones. Raises SetupError when a module cannot be imported.
+    """
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except ImportError as exc:
+            raise SetupError(
+                f"the operation module {name!r} cannot be imported: {exc}", "Install it, or take it out of the setting."
+            ) from exc
+    operations.cache_clear()

@@ -7,6 +7,7 @@ sends none); unknown nodes are ignored; a second copy of a single-valued node is
 from __future__ import annotations
 
 import json
+import re
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +22,12 @@ from cloudfinite.wire.nodes import declared_nodes
 T = TypeVar("T")
 
 MAX_DEPTH = 64  # The deepest documented body (a workflow) has 7 levels.
-MAX_NODES = 10_000  # A workflow of 100 steps has about 3,000.
+MAX_NODES = 10_000  # A workflow of 100 steps has about 3,000. Attributes count too, though none means anything.
+_MAX_MARKUP = 4 * MAX_NODES  # `<` in the text: two for a node, and as many again for comments.
+
+# What may stand before the root. Atomic and possessive, so that hostile comments cost no backtracking.
+_DOCTYPE = re.compile(rb"(?>\s+|<\?.*?\?>|<!--.*?-->)*+<!DOCTYPE", re.DOTALL)
+_DECLARED_ENCODING = re.compile(rb"<\?xml\s[^>]*?\bencoding\s*=\s*[\"']([^\"']*)[\"']")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,7 @@ def parse_body(body: bytes, root: str = "Request") -> Element:
     text = body.removeprefix(b"\xef\xbb\xbf").lstrip()
     if not text:
         raise MissingContent()
+    _check_encoding(text)
     match text[:1]:
         case b"<":
             parsed = _parse_xml(text)
@@ -66,19 +73,30 @@ def parse_body(body: bytes, root: str = "Request") -> Element:
     raise InvalidContent("the body starts with neither '<' (XML) nor '{' (JSON)")
 
 
+def _check_encoding(body: bytes) -> None:
+    if b"\0" in body:
+        raise InvalidContent("the body holds NUL bytes; send UTF-8")
+    try:
+        body.decode()
+    except UnicodeDecodeError as exc:
+        raise InvalidContent(f"the body is not UTF-8: {exc.reason} at byte {exc.start}") from exc
+
+
 def _parse_xml(body: bytes) -> Element:
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
+    if _DOCTYPE.match(body):
+        # Before libxml2 sees it: nothing is expanded, nothing is fetched.
+        raise InvalidContent("a DOCTYPE is not allowed in the body")
+    declared = _DECLARED_ENCODING.match(body)
+    if declared and declared[1].upper() not in (b"UTF-8", b"UTF8", b"US-ASCII", b"ASCII"):
+        raise InvalidContent(f"the body is declared as {declared[1].decode()}; send UTF-8")
+    if body.count(b"<") > _MAX_MARKUP:
+        raise InvalidContent(f"the body has more than {MAX_NODES} nodes")
+    parser = etree.XMLParser(encoding="utf-8", resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
     try:
         document = etree.fromstring(body, parser)
-    except (etree.XMLSyntaxError, ValueError, LookupError) as exc:
+    except (etree.XMLSyntaxError, ValueError) as exc:
         raise InvalidContent(f"the XML cannot be read: {exc}") from exc
-    info: Any = document.getroottree().docinfo
-    if info.doctype or info.internalDTD is not None:
-        raise InvalidContent("a DOCTYPE is not allowed in the body")
-    if (info.encoding or "UTF-8").upper() not in ("UTF-8", "US-ASCII", "ASCII"):
-        raise InvalidContent(f"the body is encoded as {info.encoding}; send UTF-8")
-    budget = _Budget()
-    return _from_lxml(document, 1, budget)
+    return _from_lxml(document, 1, _Budget())
 
 
 class _Budget:
@@ -87,8 +105,8 @@ class _Budget:
     def __init__(self) -> None:
         self.nodes = 0
 
-    def spend(self, depth: int) -> None:
-        self.nodes += 1
+    def spend(self, depth: int, attributes: int = 0) -> None:
+        self.nodes += 1 + attributes
         if self.nodes > MAX_NODES:
             raise InvalidContent(f"the body has more than {MAX_NODES} nodes")
         if depth > MAX_DEPTH:
@@ -96,7 +114,7 @@ class _Budget:
 
 
 def _from_lxml(item: Any, depth: int, budget: _Budget) -> Element:
-    budget.spend(depth)
+    budget.spend(depth, len(item.attrib))
     # Comments, processing instructions and entity references have a function for a tag.
     children = tuple(_from_lxml(child, depth + 1, budget) for child in item if isinstance(child.tag, str))
     name = etree.QName(item).localname
@@ -122,7 +140,7 @@ def _parse_json(body: bytes, root: str) -> Element:
 
 
 def _unique_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
+    found = {_checked_text(name): value for name, value in pairs}
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
@@ -157,10 +175,15 @@ def _from_json(name: str, data: Any, depth: int, budget: _Budget) -> Iterator[El
         case bool():
             yield Element(name, "true" if data else "false")
         case _:
-            text = str(data)
-            if any("\ud800" <= character <= "\udfff" for character in text):
-                raise InvalidContent(f"the JSON text of {name!r} holds half a surrogate pair")
-            yield Element(name, text.strip())
+            yield Element(name, _checked_text(str(data)).strip())
+
+
+def _checked_text(text: str) -> str:
+    if "\0" in text:
+        raise InvalidContent("a JSON text holds a NUL character")
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise InvalidContent("a JSON text holds half a surrogate pair")
+    return text
 
 
 # --- into declared dataclasses -------------------------------------------------------------------------------------

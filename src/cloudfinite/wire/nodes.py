@@ -219,8 +219,10 @@ def to_json(root: Node, *, wrapped: bool = True) -> bytes:
 
 def json_value(item: Node) -> Any:
     """The node's value as JSON data, in the order of its children."""
-    if not isinstance(item.value, tuple):
-        value: Any = item.value
+    if isinstance(item.value, bool):
+        value: Any = scalar_text(item.value)  # Wire: the pages type these nodes as String.
+    elif not isinstance(item.value, tuple):
+        value = item.value
     else:
         value = {}
         for child in item.value:

@@ -42,12 +42,12 @@ def parse_job_time(text: str) -> datetime:
         raise ValueError(f"{text!r} is not a time like 2001-01-01T00:00:00+0800")
     *numbers, is_utc, sign, hours, minutes = match.groups()
     zone: tzinfo = CHINA
-    if is_utc:
-        zone = UTC
-    elif sign:
-        offset = timedelta(hours=int(hours), minutes=int(minutes))
-        zone = timezone(-offset if sign == "-" else offset)
     try:
+        if is_utc:
+            zone = UTC
+        elif sign:
+            offset = timedelta(hours=int(hours), minutes=int(minutes))
+            zone = timezone(-offset if sign == "-" else offset)
         year, month, day, hour, minute, second = map(int, numbers)
         return datetime(year, month, day, hour, minute, second, tzinfo=zone)
     except ValueError as exc:

@@ -1,0 +1,181 @@
+"""The SQL of deliveries: insert, read, list, and what operators do with them.
+
+What the deliverer does – admit, lease, take, record – is in `store_targets`, which this class extends.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from heapq import merge
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import Row, bindparam, select, text
+
+from cloudfinite.adapters.schema_base import from_us, optional_us, to_us
+from cloudfinite.adapters.schema_deliveries import delivery
+from cloudfinite.adapters.store_targets import SqlTargetRows, read_delivery, read_target
+from cloudfinite.domain.delivery import Attempt, Delivery, DeliveryFilter, DeliveryState, Target, TargetSecret
+
+_INSERT = text("""
+    INSERT INTO delivery (id, job_id, bucket, url, event, content_type, request_id, state, created_us, next_us,
+                          ended_us, body)
+    VALUES (:id, :job_id, :bucket, :url, :event, :content_type, :request_id, :state, :created_us, :next_us,
+            :ended_us, :body)""")
+_GET = text("SELECT * FROM delivery WHERE id = :id")
+_ATTEMPTS = text("SELECT * FROM attempt WHERE delivery_id = :id ORDER BY seq")
+
+_REPLAY = text("""
+    UPDATE delivery SET next_us = :now, ended_us = NULL, state = 'waiting',
+        replayed_after = CASE WHEN state = 'waiting' THEN replayed_after ELSE attempts END
+    WHERE id IN :ids RETURNING url""").bindparams(bindparam("ids", expanding=True))
+_ENDED = text("""
+    SELECT id FROM delivery WHERE url = :url AND state = :state AND created_us >= :since ORDER BY seq LIMIT :n""")
+_PURGED = text("SELECT id FROM delivery WHERE state = :state AND created_us < :before ORDER BY seq LIMIT :n")
+_DELETE = text("DELETE FROM delivery WHERE id IN :ids").bindparams(bindparam("ids", expanding=True))
+_DELETE_ATTEMPTS = text("DELETE FROM attempt WHERE delivery_id IN :ids").bindparams(bindparam("ids", expanding=True))
+
+_TARGET = text("SELECT * FROM target WHERE url = :url")
+_TARGETS = text("SELECT * FROM target WHERE url > :after ORDER BY url LIMIT :n")
+_PAUSE = text("""
+    UPDATE target SET state = 'paused', paused_reason = :reason, lease_owner = NULL, wake_us = NULL
+    WHERE url = :url""")
+_RESUME = text("""
+    UPDATE target SET state = 'active', paused_reason = '', failures_in_row = 0, failing_since_us = NULL,
+                      open_until_us = NULL, lease_owner = NULL
+    WHERE url = :url""")
+_HURRY = text("UPDATE delivery SET next_us = :now WHERE url = :url AND state = 'waiting' AND next_us > :now")
+_WAKE = text("""
+    UPDATE target SET open_until_us = NULL, wake_us = :now
+    WHERE url = :url AND state = 'active' AND lease_owner IS NULL""")
+_SET_SECRETS = text("UPDATE target SET secrets = :secrets WHERE url = :url")
+
+_ENDED_STATES = (DeliveryState.FAILED, DeliveryState.REFUSED)
+_LISTED = select(*(column for column in delivery.c if column.name != "body"))
+
+
+class SqlDeliveryRows(SqlTargetRows):
+    """`ports.DeliveryRows` on a SQL connection."""
+
+    def insert(self, item: Delivery) -> None:
+        values = {
+            "id": item.id,
+            "job_id": item.job_id,
+            "bucket": item.bucket,
+            "url": item.url,
+            "event": item.event,
+            "content_type": item.content_type,
+            "request_id": item.request_id,
+            "state": item.state.value,
+            "created_us": to_us(item.created_at),
+            "next_us": to_us(item.next_at),
+            "ended_us": optional_us(item.ended_at),
+            "body": item.body,
+        }
+        self._db.execute(_INSERT, values)
+
+    def get(self, delivery_id: str) -> Delivery | None:
+        row = self._db.execute(_GET, {"id": delivery_id}).one_or_none()
+        return read_delivery(row, bytes(row.body)) if row else None
+
+    def select(self, wanted: DeliveryFilter) -> list[tuple[Delivery, int]]:
+        # One query per state, each limited and in index order, then merged: nothing is ever sorted whole.
+        pages = [self._page(wanted, state) for state in wanted.states or DeliveryState]
+        rows = islice(merge(*pages, key=lambda row: -int(row.seq)), wanted.size)
+        return [(read_delivery(row, b""), row.seq) for row in rows]
+
+    def _page(self, wanted: DeliveryFilter, state: DeliveryState) -> list[Row[Any]]:
+        query = _LISTED.where(delivery.c.state == text(f"'{state}'"))
+        if wanted.job_id:
+            query = query.where(delivery.c.job_id == wanted.job_id)
+        if wanted.url:
+            query = query.where(delivery.c.url == wanted.url)
+        if wanted.created_from:
+            query = query.where(delivery.c.created_us >= to_us(wanted.created_from))
+        if wanted.before is not None:
+            query = query.where(delivery.c.seq < wanted.before)
+        return list(self._db.execute(query.order_by(delivery.c.seq.desc()).limit(wanted.size)))
+
+    def attempts(self, delivery_id: str) -> list[Attempt]:
+        return [
+            Attempt(
+                delivery_id=row.delivery_id,
+                number=row.number,
+                started_at=from_us(row.started_us),
+                outcome=row.outcome,
+                status=row.status,
+                dns_s=row.dns_us / 1e6,
+                connect_s=row.connect_us / 1e6,
+                total_s=row.total_us / 1e6,
+                response_head=row.response_head,
+                response_body=bytes(row.response_body),
+                message=row.message,
+            )
+            for row in self._db.execute(_ATTEMPTS, {"id": delivery_id})
+        ]
+
+    # --- for operators ----------------------------------------------------------------------------------------------
+
+    def target(self, url: str) -> Target | None:
+        row = self._db.execute(_TARGET, {"url": url}).one_or_none()
+        return read_target(row) if row else None
+
+    def targets(self, after: str = "", limit: int = 100) -> list[Target]:
+        return [read_target(row) for row in self._db.execute(_TARGETS, {"after": after, "n": limit})]
+
+    def pause(self, url: str, reason: str) -> Target | None:
+        self._db.execute(_PAUSE, {"url": url, "reason": reason})
+        return self.target(url)
+
+    def resume(self, url: str) -> Target | None:
+        if self._lock(url) is None:
+            return None
+        self._db.execute(_RESUME, {"url": url})
+        self._db.execute(_HURRY, {"url": url, "now": to_us(self._unit.now)})
+        self._wake([url])
+        return self.target(url)
+
+    def set_secrets(self, url: str, secrets: Sequence[TargetSecret]) -> None:
+        self._ensure(url)
+        self._db.execute(_SET_SECRETS, {"url": url, "secrets": _secrets_text(secrets)})
+
+    def replay(self, ids: Sequence[str]) -> set[str]:
+        if not ids:
+            return set()
+        now = to_us(self._unit.now)
+        urls = set(self._db.execute(_REPLAY, {"ids": sorted(ids), "now": now}).scalars())
+        self._wake(urls)
+        return urls
+
+    def _wake(self, urls: Iterable[str]) -> None:
+        for url in sorted(urls):
+            self._db.execute(_WAKE, {"url": url, "now": to_us(self._unit.now)})
+
+    def ended(self, url: str, since: datetime, limit: int) -> list[str]:
+        found: list[str] = []
+        for state in _ENDED_STATES:
+            values = {"url": url, "state": state.value, "since": to_us(since), "n": limit - len(found)}
+            found += self._db.execute(_ENDED, values).scalars()
+        return found
+
+    def purge(self, before: datetime, limit: int) -> int:
+        found: list[str] = []
+        for state in (DeliveryState.DELIVERED, *_ENDED_STATES):
+            values = {"state": state.value, "before": to_us(before), "n": limit - len(found)}
+            found += self._db.execute(_PURGED, values).scalars()
+        if found:
+            self._db.execute(_DELETE_ATTEMPTS, {"ids": found})
+            self._db.execute(_DELETE, {"ids": found})
+        return len(found)
+
+
+def _secrets_text(secrets: Sequence[TargetSecret]) -> str:
+    return json.dumps(
+        [
+            {"sealed": base64.b64encode(secret.sealed).decode(), "until_us": optional_us(secret.until)}
+            for secret in secrets
+        ]
+    )

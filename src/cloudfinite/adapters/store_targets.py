@@ -1,0 +1,358 @@
+"""The SQL of the deliverer: admit new deliveries, lease targets, take what is due, record attempts.
+
+All statements walk an index, whatever lies behind it: `delivery_new`, `delivery_due`, `target_wake`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy import BindParameter, Row, Text, TextClause, bindparam, text
+
+from cloudfinite.adapters.schema_base import from_us, optional_time, optional_us, to_us
+from cloudfinite.adapters.sql import Connection, SqlUnit, is_postgres
+from cloudfinite.domain.delivery import (
+    Admission,
+    AttemptResult,
+    Delivery,
+    DeliveryState,
+    Target,
+    TargetLease,
+    TargetSecret,
+    TargetState,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Both:
+    """One statement in the two dialects' words: SQLite is told its index, PostgreSQL locks rows."""
+
+    sqlite: TextClause
+    postgres: TextClause
+
+    @classmethod
+    def of(cls, words: str, lists: Sequence[str] = ()) -> _Both:
+        """`{by:<index>}` and `{lock:<clause>}` mark the places."""
+        sqlite, postgres = words, words
+        for part in [piece.split("}")[0] for piece in words.split("{")[1:]]:
+            kind, _, value = part.partition(":")
+            sqlite = sqlite.replace(f"{{{part}}}", f"INDEXED BY {value}" if kind == "by" else "")
+            postgres = postgres.replace(f"{{{part}}}", "" if kind == "by" else value)
+        expanding: list[BindParameter[Any]] = [bindparam(name, expanding=True, type_=Text()) for name in lists]
+        return cls(text(sqlite).bindparams(*expanding), text(postgres).bindparams(*expanding))
+
+
+# --- new deliveries
+_HELD_ELSEWHERE = """EXISTS (SELECT 1 FROM target WHERE target.url = delivery.url AND target.lease_owner IS NOT NULL
+                             AND target.lease_owner <> :owner AND target.wake_us > :now)"""
+_NEW = _Both.of(f"""
+    SELECT seq, id, url FROM delivery {{by:delivery_new}} WHERE state = 'waiting' AND sequence = 0
+        AND NOT {_HELD_ELSEWHERE}
+    ORDER BY seq LIMIT :n {{lock:FOR UPDATE OF delivery SKIP LOCKED}}""")
+_NEW_GIVEN = _Both.of(
+    f"""
+    SELECT seq, id, url FROM delivery WHERE id IN :ids AND state = 'waiting' AND sequence = 0 AND NOT {_HELD_ELSEWHERE}
+    ORDER BY seq {{lock:FOR UPDATE OF delivery SKIP LOCKED}}""",
+    ["ids"],
+)
+_NUMBER = text("UPDATE delivery SET sequence = :sequence WHERE seq = :seq")
+
+# --- targets
+_ADD_TARGET = text("INSERT INTO target (url) VALUES (:url) ON CONFLICT (url) DO NOTHING")
+_LOCK = _Both.of("SELECT * FROM target WHERE url = :url {lock:FOR UPDATE}")
+_ADVANCE = text("UPDATE target SET next_sequence = :next WHERE url = :url")
+_SET_WAKE = text("UPDATE target SET wake_us = :wake WHERE url = :url")
+_LEASE = text("""
+    UPDATE target SET lease_owner = :owner, lease_token = lease_token + 1, wake_us = :until
+    WHERE url IN :urls RETURNING *""").bindparams(bindparam("urls", expanding=True))
+_DUE_TARGETS = _Both.of("""
+    SELECT url FROM target {by:target_wake} WHERE wake_us <= :now ORDER BY wake_us LIMIT :n
+    {lock:FOR UPDATE SKIP LOCKED}""")
+_RENEW = text("UPDATE target SET wake_us = :until WHERE lease_owner = :owner RETURNING *")
+_OWNED = text("SELECT url FROM target WHERE lease_owner = :owner")
+_LEASED = text("SELECT url FROM target WHERE lease_owner IS NOT NULL")
+_RELEASE = text("UPDATE target SET lease_owner = NULL, wake_us = :wake WHERE url = :url")
+_LEARN = text("""
+    UPDATE target SET state = :state, paused_reason = :paused_reason, failures_in_row = :failures_in_row,
+        failing_since_us = :failing_since_us, last_success_us = :last_success_us, open_until_us = :open_until_us
+    WHERE url = :url AND lease_owner = :owner AND lease_token = :token""")
+_NEXT_WAKE = text("SELECT min(wake_us) FROM target")
+
+# --- due deliveries
+_DUE = _Both.of(
+    """
+    SELECT * FROM delivery {by:delivery_due} WHERE state = 'waiting' AND url = :url AND next_us <= :now
+        AND sequence > 0 AND id NOT IN :exclude
+    ORDER BY next_us, seq LIMIT :n""",
+    ["exclude"],
+)
+_NEXT_DUE = _Both.of("""
+    SELECT next_us FROM delivery {by:delivery_due} WHERE state = 'waiting' AND url = :url AND sequence > 0
+        AND next_us > :after
+    ORDER BY next_us LIMIT 1""")
+
+# --- attempts
+_ATTEMPT = text("""
+    INSERT INTO attempt (delivery_id, number, started_us, outcome, status, dns_us, connect_us, total_us,
+                         response_head, response_body, message)
+    VALUES (:delivery_id, :number, :started_us, :outcome, :status, :dns_us, :connect_us, :total_us,
+            :response_head, :response_body, :message)""")
+# Whoever made a POST tells the truth of it, lease or not: an answered delivery is delivered.
+_DELIVERED = text("""
+    UPDATE delivery SET state = 'delivered', attempts = attempts + 1, ended_us = :now
+    WHERE id = :id AND state <> 'delivered'""")
+_RETRY = text("UPDATE delivery SET attempts = attempts + 1, next_us = :next WHERE id = :id AND state = 'waiting'")
+_END = text("""
+    UPDATE delivery SET state = :state, attempts = attempts + 1, ended_us = :now
+    WHERE id = :id AND state = 'waiting'""")
+
+# --- figures
+_WAITING = text("SELECT count(*) FROM delivery WHERE state = 'waiting'")
+_OLDEST = text("SELECT created_us FROM delivery WHERE state = 'waiting' ORDER BY seq LIMIT 1")
+_OLDEST_NEW = _Both.of(f"""
+    SELECT created_us FROM delivery {{by:delivery_new}} WHERE state = 'waiting' AND sequence = 0
+        AND NOT {_HELD_ELSEWHERE} ORDER BY seq LIMIT 1""")
+
+
+class SqlTargetRows:
+    """The part of `ports.DeliveryRows` that the deliverer uses."""
+
+    def __init__(self, unit: SqlUnit) -> None:
+        self._unit = unit
+
+    @property
+    def _db(self) -> Connection:
+        return self._unit.connection
+
+    @property
+    def _now_us(self) -> int:
+        return to_us(self._unit.now)
+
+    def _execute(self, statement: _Both, **values: Any) -> Any:
+        return self._db.execute(statement.postgres if is_postgres(self._db) else statement.sqlite, values)
+
+    # --- admit ------------------------------------------------------------------------------------------------------
+
+    def admit(self, owner: str, lease: timedelta, room: int, limit: int, ids: Sequence[str] = ()) -> Admission:
+        values = {"owner": owner, "now": self._now_us}
+        if ids:
+            rows = self._execute(_NEW_GIVEN, ids=list(ids), **values).all()
+        else:
+            rows = self._execute(_NEW, n=limit, **values).all()
+        urls = frozenset(() if ids else (row.url for row in rows))
+        admitted = Admission([], {}, bool(ids) or len(rows) < limit, urls)
+        numbers: list[dict[str, int]] = []
+        # In the order of URLs: two processes must not wait for each other's targets.
+        for url, group in groupby(sorted(rows, key=lambda row: (row.url, row.seq)), key=lambda row: row.url):
+            target = self._ensure(url)
+            first = sequence = target.next_sequence
+            for row in group:
+                numbers.append({"seq": row.seq, "sequence": sequence})
+                admitted.sequences[row.id] = sequence
+                sequence += 1
+            assert sequence > first
+            self._db.execute(_ADVANCE, {"url": url, "next": sequence})
+            if self._attend(target, owner, can_lease=len(admitted.leases) < room):
+                admitted.leases.append(self._lease([url], owner, lease)[0])
+        if numbers:
+            self._db.execute(_NUMBER, numbers)
+        return admitted
+
+    def _attend(self, target: Row[Any], owner: str, *, can_lease: bool) -> bool:
+        """Whether to lease a target that got new deliveries; else see that it is woken for them in time."""
+        now = self._now_us
+        is_leased = target.lease_owner is not None and (target.lease_owner == owner or target.wake_us > now)
+        if is_leased or target.state != TargetState.ACTIVE:
+            return False
+        due = max(now, target.open_until_us or 0)
+        if due == now and can_lease:
+            return True
+        if target.wake_us is None or target.wake_us > due:
+            self._db.execute(_SET_WAKE, {"url": target.url, "wake": due})
+        return False
+
+    def _ensure(self, url: str) -> Row[Any]:
+        row = self._lock(url)
+        if row is None:
+            self._db.execute(_ADD_TARGET, {"url": url})
+            row = self._lock(url)
+        assert row is not None
+        return row
+
+    def _lock(self, url: str) -> Row[Any] | None:
+        row: Row[Any] | None = self._execute(_LOCK, url=url).one_or_none()
+        return row
+
+    # --- lease ------------------------------------------------------------------------------------------------------
+
+    def lease_due(self, owner: str, lease: timedelta, limit: int) -> list[TargetLease]:
+        urls = self._execute(_DUE_TARGETS, now=self._now_us, n=limit).scalars().all()
+        return self._lease(urls, owner, lease) if urls else []
+
+    def _lease(self, urls: Sequence[str], owner: str, lease: timedelta) -> list[TargetLease]:
+        values = {"urls": list(urls), "owner": owner, "until": self._now_us + _span_us(lease)}
+        return [TargetLease(read_target(row), owner, row.lease_token) for row in self._db.execute(_LEASE, values)]
+
+    def renew(self, owner: str, lease: timedelta) -> dict[str, Target]:
+        values = {"owner": owner, "until": self._now_us + _span_us(lease)}
+        return {row.url: read_target(row) for row in self._db.execute(_RENEW, values)}
+
+    def release(self, owner: str, urls: Sequence[str]) -> None:
+        for url in sorted(urls):
+            row = self._lock(url)
+            if row is not None and row.lease_owner == owner:
+                self._release(row)
+
+    def release_all(self, owner: str | None = None) -> None:
+        statement, values = (_LEASED, {}) if owner is None else (_OWNED, {"owner": owner})
+        for url in sorted(self._db.execute(statement, values).scalars().all()):
+            row = self._lock(url)
+            if row is not None and row.lease_owner is not None and owner in (None, row.lease_owner):
+                self._release(row)
+
+    def _release(self, target: Row[Any]) -> None:
+        """Read what waits only after the target is locked: an admission that ran beside us is seen then."""
+        due = self._execute(_NEXT_DUE, url=target.url, after=-1).scalar()
+        wake = None
+        if due is not None and target.state == TargetState.ACTIVE:
+            # Behind those that wait already: a long backlog is no title to the next turn.
+            wake = max(due, target.open_until_us or 0, self._now_us)
+        self._db.execute(_RELEASE, {"url": target.url, "wake": wake})
+
+    def next_wake(self) -> timedelta | None:
+        wake = self._db.execute(_NEXT_WAKE).scalar()
+        return None if wake is None else self._until(wake)
+
+    def _until(self, at_us: int) -> timedelta:
+        return timedelta(microseconds=max(0, at_us - self._now_us))
+
+    # --- take, record -----------------------------------------------------------------------------------------------
+
+    def take_due(self, url: str, limit: int, exclude: Sequence[str]) -> tuple[list[Delivery], timedelta | None]:
+        now = self._now_us
+        rows = self._execute(_DUE, url=url, now=now, n=limit, exclude=list(exclude)).all()
+        due = [read_delivery(row, bytes(row.body)) for row in rows]
+        if len(due) == limit:
+            return due, timedelta(0)
+        following = self._execute(_NEXT_DUE, url=url, after=now).scalar()
+        return due, None if following is None else self._until(following)
+
+    def record(self, results: Sequence[AttemptResult], leases: Sequence[TargetLease]) -> set[str]:
+        if results:
+            self._db.execute(_ATTEMPT, [_attempt_values(result) for result in results])
+        self._follow(sorted(results, key=lambda result: result.attempt.delivery_id))
+        lost: set[str] = set()
+        for lease in sorted(leases, key=lambda lease: lease.target.url):
+            if self._db.execute(_LEARN, _target_values(lease)).rowcount != 1:
+                lost.add(lease.target.url)
+        return lost
+
+    def _follow(self, results: Sequence[AttemptResult]) -> None:
+        now = self._now_us
+        delivered, retried, ended = [], [], []
+        for result in results:
+            key = result.attempt.delivery_id
+            match result.state:
+                case DeliveryState.DELIVERED:
+                    delivered.append({"id": key, "now": now})
+                case DeliveryState.WAITING:
+                    retried.append({"id": key, "next": now + _span_us(result.wait)})
+                case _:
+                    ended.append({"id": key, "now": now, "state": result.state.value})
+        for statement, values in ((_DELIVERED, delivered), (_RETRY, retried), (_END, ended)):
+            if values:
+                self._db.execute(statement, values)
+
+    # --- figures ----------------------------------------------------------------------------------------------------
+
+    def late(self) -> timedelta:
+        # Nobody holds what is overdue here: a target to lease, or a delivery to admit.
+        wake = self._db.execute(_NEXT_WAKE).scalar()
+        new = self._execute(_OLDEST_NEW, owner="", now=self._now_us).scalar()
+        late_us = max((self._now_us - at for at in (wake, new) if at is not None), default=0)
+        return timedelta(microseconds=max(0, late_us))
+
+    def backlog(self) -> tuple[int, datetime | None]:
+        oldest = self._db.execute(_OLDEST).scalar()
+        return self._db.execute(_WAITING).scalar_one(), optional_time(oldest)
+
+
+def _span_us(span: timedelta) -> int:
+    return span // timedelta(microseconds=1)
+
+
+def read_delivery(row: Row[Any], body: bytes) -> Delivery:
+    return Delivery(
+        id=row.id,
+        job_id=row.job_id,
+        bucket=row.bucket,
+        url=row.url,
+        content_type=row.content_type,
+        body=body,
+        created_at=from_us(row.created_us),
+        next_at=from_us(row.next_us),
+        request_id=row.request_id,
+        event=row.event,
+        state=DeliveryState(row.state),
+        attempts=row.attempts,
+        replayed_after=row.replayed_after,
+        sequence=row.sequence,
+        ended_at=optional_time(row.ended_us),
+    )
+
+
+def read_target(row: Row[Any]) -> Target:
+    return Target(
+        url=row.url,
+        state=TargetState(row.state),
+        paused_reason=row.paused_reason,
+        failures_in_row=row.failures_in_row,
+        open_until=optional_time(row.open_until_us),
+        last_success_at=optional_time(row.last_success_us),
+        failing_since=optional_time(row.failing_since_us),
+        next_sequence=row.next_sequence,
+        secrets=tuple(_read_secrets(json.loads(row.secrets))),
+    )
+
+
+def _read_secrets(items: Iterable[dict[str, Any]]) -> Iterable[TargetSecret]:
+    for item in items:
+        yield TargetSecret(base64.b64decode(item["sealed"]), optional_time(item["until_us"]))
+
+
+def _target_values(lease: TargetLease) -> dict[str, Any]:
+    target = lease.target
+    return {
+        "url": target.url,
+        "owner": lease.owner,
+        "token": lease.token,
+        "state": target.state.value,
+        "paused_reason": target.paused_reason,
+        "failures_in_row": target.failures_in_row,
+        "failing_since_us": optional_us(target.failing_since),
+        "last_success_us": optional_us(target.last_success_at),
+        "open_until_us": optional_us(target.open_until),
+    }
+
+
+def _attempt_values(result: AttemptResult) -> dict[str, Any]:
+    attempt = result.attempt
+    return {
+        "delivery_id": attempt.delivery_id,
+        "number": attempt.number,
+        "started_us": to_us(attempt.started_at),
+        "outcome": attempt.outcome,
+        "status": attempt.status,
+        "dns_us": round(attempt.dns_s * 1e6),
+        "connect_us": round(attempt.connect_s * 1e6),
+        "total_us": round(attempt.total_s * 1e6),
+        "response_head": attempt.response_head,
+        "response_body": attempt.response_body,
+        "message": attempt.message,
+    }

@@ -1,0 +1,341 @@
+"""DeliveryRows on both databases: numbering, leases, what is due, records, and what operators do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import text
+
+from cloudfinite.adapters.store import SqliteStore
+from cloudfinite.domain.delivery import (
+    Attempt,
+    AttemptResult,
+    Delivery,
+    DeliveryFilter,
+    DeliveryState,
+    Target,
+    TargetLease,
+    TargetSecret,
+    TargetState,
+)
+from cloudfinite.domain.ids import new_delivery_id
+from cloudfinite.ports import Store, Transaction
+
+LEASE = timedelta(seconds=10)
+NOW = datetime(2026, 1, 5, 2, 0, tzinfo=UTC)  # where the test's clock stands; long ago for PostgreSQL's
+URL = "http://hooks.example/ci"
+
+
+def delivery(url: str = URL, *, age_s: float = 0, **changes: object) -> Delivery:
+    at = NOW - timedelta(seconds=age_s)
+    made = Delivery(new_delivery_id(), "j1", "b-1", url, "application/xml", b"<x/>", created_at=at, next_at=at)
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def insert(tx: Transaction, *deliveries: Delivery) -> None:
+    for one in deliveries:
+        tx.deliveries.insert(one)
+
+
+async def insert_new(store: Store, count: int = 1, url: str = URL) -> list[Delivery]:
+    made = [delivery(url, age_s=count - n) for n in range(count)]
+    await store.run(insert, *made)
+    return made
+
+
+async def admit(store: Store, owner: str = "me", room: int = 10, ids: Sequence[str] = ()) -> dict[str, int]:
+    return (await store.run(lambda tx: tx.deliveries.admit(owner, LEASE, room, 100, ids))).sequences
+
+
+async def lease_due(store: Store, owner: str = "me") -> list[TargetLease]:
+    return await store.run(lambda tx: tx.deliveries.lease_due(owner, LEASE, 10))
+
+
+async def take(store: Store, exclude: Sequence[str] = (), limit: int = 10) -> tuple[list[str], timedelta | None]:
+    found, wait = await store.run(lambda tx: tx.deliveries.take_due(URL, limit, exclude))
+    return [one.id for one in found], wait
+
+
+async def release(store: Store, owner: str = "me") -> None:
+    await store.run(lambda tx: tx.deliveries.release_all(owner))
+
+
+def result(one: Delivery, state: DeliveryState, wait_s: float = 0, outcome: str = "http_500") -> AttemptResult:
+    return AttemptResult(
+        Attempt(one.id, one.attempts + 1, NOW, outcome, 500, 0.1, 0.2, 0.3, "A: b", b"\xff\0x", "why"),
+        state,
+        timedelta(seconds=wait_s),
+    )
+
+
+async def record(store: Store, results: Sequence[AttemptResult], leases: Sequence[TargetLease] = ()) -> set[str]:
+    return await store.run(lambda tx: tx.deliveries.record(results, leases))
+
+
+async def get(store: Store, one: Delivery) -> Delivery:
+    found = await store.read(lambda tx: tx.deliveries.get(one.id))
+    assert found is not None
+    return found
+
+
+async def test_delivery_is_stored_whole(store: Store) -> None:
+    made = delivery(request_id="r", event="Test", body=bytes(range(256)))
+    await store.run(insert, made)
+    assert await get(store, made) == made
+
+
+async def test_admission_numbers_without_gaps_per_target(store: Store) -> None:
+    first = await insert_new(store, 3)
+    other = await insert_new(store, 1, "http://other.example/")
+    numbers = await admit(store)
+    assert [numbers[one.id] for one in (*first, *other)] == [1, 2, 3, 1]
+    more = await insert_new(store, 2)
+    again = await admit(store, ids=[one.id for one in (*more, *first)])
+    assert [again[one.id] for one in more] == [4, 5] and len(again) == 2
+
+
+async def test_admission_in_parts_says_whether_it_is_complete(store: Store) -> None:
+    await insert_new(store, 5)
+    found = [await store.run(lambda tx: tx.deliveries.admit("me", LEASE, 1, 3)) for _ in range(2)]
+    assert [(len(one.sequences), one.is_complete) for one in found] == [(3, False), (2, True)]
+
+
+async def test_target_is_leased_by_one_deliverer_at_a_time(store: Store) -> None:
+    await insert_new(store)
+    await admit(store)
+    assert await lease_due(store, "other") == []
+    await insert_new(store)
+    assert await admit(store, "other") == {}  # its holder admits it
+    assert len(await admit(store)) == 1
+
+
+async def test_released_target_is_leased_again_when_something_is_due(store: Store) -> None:
+    (made,) = await insert_new(store)
+    await admit(store)
+    await release(store)
+    (lease,) = await lease_due(store, "other")
+    assert (lease.target.url, lease.owner, lease.token) == (URL, "other", 2)
+    await record(store, [result(made, DeliveryState.DELIVERED)], [lease])
+    await release(store, "other")
+    assert await lease_due(store) == []
+    assert await store.read(lambda tx: tx.deliveries.next_wake()) is None
+
+
+async def test_retry_is_due_only_after_its_wait(store: Store) -> None:
+    (made,) = await insert_new(store)
+    await admit(store)
+    await record(store, [result(made, DeliveryState.WAITING, wait_s=60)])
+    found, wait = await take(store)
+    assert found == [] and wait is not None and 50 < wait.total_seconds() <= 60
+    assert (await get(store, made)).attempts == 1
+    await release(store)
+    assert await lease_due(store) == []
+    wake = await store.read(lambda tx: tx.deliveries.next_wake())
+    assert wake is not None and 50 < wake.total_seconds() <= 60
+
+
+async def test_due_deliveries_come_oldest_first_and_without_known_ones(store: Store) -> None:
+    made = await insert_new(store, 5)
+    await admit(store)
+    ids = [one.id for one in made]
+    assert await take(store, limit=2) == (ids[:2], timedelta(0))
+    assert await take(store, exclude=ids[:2]) == (ids[2:], None)
+
+
+async def test_unadmitted_deliveries_are_not_taken(store: Store) -> None:
+    await insert_new(store)
+    assert await take(store) == ([], None)
+
+
+async def test_attempts_are_kept_in_order_with_all_they_tell(store: Store) -> None:
+    (made,) = await insert_new(store)
+    await admit(store)
+    results = [result(made, DeliveryState.WAITING), result(made, DeliveryState.DELIVERED, outcome="delivered")]
+    for one in results:
+        await record(store, [one])
+    assert await store.read(lambda tx: tx.deliveries.attempts(made.id)) == [one.attempt for one in results]
+    stored = await get(store, made)
+    assert (stored.state, stored.attempts, stored.body) == (DeliveryState.DELIVERED, 2, made.body)
+
+
+async def test_what_the_holder_learnt_is_kept_with_the_target(store: Store) -> None:
+    await insert_new(store)
+    admitted = await store.run(lambda tx: tx.deliveries.admit("me", LEASE, 1, 10))
+    learnt = replace(
+        admitted.leases[0].target,
+        failures_in_row=3,
+        failing_since=NOW,
+        last_success_at=NOW - timedelta(days=1),
+        open_until=NOW + timedelta(seconds=30),
+        next_sequence=2,
+    )
+    assert await record(store, [], [replace(admitted.leases[0], target=learnt)]) == set()
+    assert await store.read(lambda tx: tx.deliveries.target(URL)) == learnt
+
+
+async def test_lost_lease_changes_no_target_but_attempts_count(store: Store) -> None:
+    (made,) = await insert_new(store)
+    lease = (await store.run(lambda tx: tx.deliveries.admit("me", LEASE, 1, 10))).leases[0]
+    await release(store)
+    (newer,) = await lease_due(store, "other")
+    stale = replace(lease, target=replace(lease.target, failures_in_row=9))
+    assert await record(store, [result(made, DeliveryState.DELIVERED)], [stale]) == {URL}
+    assert (await get(store, made)).state is DeliveryState.DELIVERED
+    assert len(await store.read(lambda tx: tx.deliveries.attempts(made.id))) == 1
+    assert await store.read(lambda tx: tx.deliveries.target(URL)) == newer.target
+
+
+async def test_renewal_tells_which_targets_are_still_ours(store: Store) -> None:
+    await insert_new(store, 1)
+    await insert_new(store, 1, "http://other.example/")
+    await admit(store)
+    await store.run(lambda tx: tx.deliveries.pause(URL, "why"))
+    assert set(await store.run(lambda tx: tx.deliveries.renew("me", LEASE))) == {"http://other.example/"}
+
+
+async def test_open_target_is_not_leased_before_its_time(sqlite_store: Store, clock: object) -> None:
+    (made,) = await insert_new(sqlite_store)
+    lease = (await sqlite_store.run(lambda tx: tx.deliveries.admit("me", LEASE, 1, 10))).leases[0]
+    opened = replace(lease, target=replace(lease.target, open_until=NOW + timedelta(seconds=30)))
+    await record(sqlite_store, [result(made, DeliveryState.WAITING)], [opened])
+    await release(sqlite_store)
+    await insert_new(sqlite_store)
+    await admit(sqlite_store)
+    assert await lease_due(sqlite_store) == []
+    clock.advance(31)  # type: ignore[attr-defined]
+    assert len(await lease_due(sqlite_store)) == 1
+
+
+async def test_expired_lease_is_taken_over(sqlite_store: Store, clock: object) -> None:
+    await insert_new(sqlite_store)
+    await admit(sqlite_store, "dead")
+    clock.advance(9)  # type: ignore[attr-defined]
+    assert await lease_due(sqlite_store) == []
+    clock.advance(2)  # type: ignore[attr-defined]
+    assert [lease.owner for lease in await lease_due(sqlite_store)] == ["me"]
+
+
+async def test_paused_target_keeps_its_deliveries_until_resumed(store: Store) -> None:
+    made = await insert_new(store, 2)
+    await admit(store)
+    await record(store, [result(made[0], DeliveryState.WAITING, wait_s=3600)])
+    paused = await store.run(lambda tx: tx.deliveries.pause(URL, "broken"))
+    assert paused is not None and (paused.state, paused.paused_reason) == (TargetState.PAUSED, "broken")
+    await insert_new(store)
+    assert len(await admit(store)) == 1  # numbered, in their order
+    assert await lease_due(store) == []
+    resumed = await store.run(lambda tx: tx.deliveries.resume(URL))
+    assert resumed is not None and resumed.state is TargetState.ACTIVE
+    assert len(await lease_due(store)) == 1
+    assert len((await take(store))[0]) == 3  # the retry that was an hour away too
+
+
+async def test_replay_gives_an_ended_delivery_a_fresh_schedule(store: Store) -> None:
+    made = await insert_new(store, 3)
+    await admit(store)
+    await record(store, [result(one, DeliveryState.FAILED) for one in made[:2]])
+    await record(store, [result(made[2], DeliveryState.DELIVERED)])
+    await release(store)
+    failed = await store.read(lambda tx: tx.deliveries.ended(URL, NOW - timedelta(days=1), 10))
+    assert failed == [one.id for one in made[:2]]
+    assert await store.read(lambda tx: tx.deliveries.ended(URL, NOW + timedelta(days=1), 10)) == []
+    assert await store.run(lambda tx: tx.deliveries.replay([*failed, "unknown"])) == {URL}
+    again = await get(store, made[0])
+    assert (again.state, again.attempts, again.replayed_after, again.sequence) == (DeliveryState.WAITING, 1, 1, 1)
+    assert len(await lease_due(store)) == 1
+
+
+async def test_lists_are_paged_newest_first_and_filtered(store: Store) -> None:
+    made = await insert_new(store, 5)
+    await insert_new(store, 1, "http://other.example/")
+    await admit(store)
+    await record(store, [result(made[1], DeliveryState.FAILED)])
+
+    async def listed(wanted: DeliveryFilter) -> list[tuple[Delivery, int]]:
+        return await store.read(lambda tx: tx.deliveries.select(wanted))
+
+    first = await listed(DeliveryFilter(url=URL, size=3))
+    rest = await listed(DeliveryFilter(url=URL, size=3, before=first[-1][1]))
+    assert [one.id for one, _ in first + rest] == [one.id for one in reversed(made)]
+    failed = await listed(DeliveryFilter(states=frozenset({DeliveryState.FAILED})))
+    assert [(one.id, one.body) for one, _ in failed] == [(made[1].id, b"")]
+    assert len(await listed(DeliveryFilter(job_id="j1"))) == 6
+    assert await listed(DeliveryFilter(job_id="none")) == []
+
+
+async def test_secrets_are_kept_with_a_new_or_known_target(store: Store) -> None:
+    secrets = (TargetSecret(b"\0new"), TargetSecret(b"old", NOW))
+    await store.run(lambda tx: tx.deliveries.set_secrets(URL, secrets))
+    assert await store.read(lambda tx: tx.deliveries.targets()) == [Target(URL, secrets=secrets)]
+
+
+async def test_purge_removes_ended_deliveries_with_their_attempts(store: Store) -> None:
+    made = await insert_new(store, 3)
+    await admit(store)
+    await record(store, [result(made[0], DeliveryState.DELIVERED), result(made[1], DeliveryState.FAILED)])
+    later = NOW + timedelta(days=1)
+    assert await store.run(lambda tx: tx.deliveries.purge(NOW - timedelta(days=1), 10)) == 0
+    assert await store.run(lambda tx: tx.deliveries.purge(later, 10)) == 2
+    assert await store.read(lambda tx: tx.deliveries.attempts(made[0].id)) == []
+    assert [one.id for one, _ in await store.read(lambda tx: tx.deliveries.select(DeliveryFilter()))] == [made[2].id]
+
+
+async def test_figures_tell_what_waits_and_what_is_nobodys(sqlite_store: Store, clock: object) -> None:
+    made = await insert_new(sqlite_store, 2)
+    clock.advance(7)  # type: ignore[attr-defined]
+    assert await sqlite_store.read(lambda tx: tx.deliveries.backlog()) == (2, made[0].created_at)
+    assert (await sqlite_store.read(lambda tx: tx.deliveries.late())).total_seconds() == 9
+    await admit(sqlite_store)
+    assert await sqlite_store.read(lambda tx: tx.deliveries.late()) == timedelta(0)
+
+
+async def test_hot_statements_walk_their_index_after_analyze(sqlite_store: SqliteStore) -> None:
+    await insert_new(sqlite_store, 50)
+    plans: dict[str, str] = {}
+
+    def explain(tx: Transaction) -> None:
+        db = tx.connection  # type: ignore[attr-defined]
+        db.execute(text("ANALYZE"))
+        from cloudfinite.adapters import store_targets
+
+        values = {"url": URL, "now": 1, "n": 1, "exclude": [], "after": 0, "owner": "me"}
+        for name in ("_NEW", "_DUE", "_NEXT_DUE", "_DUE_TARGETS"):
+            statement = getattr(store_targets, name).sqlite
+            words = text("EXPLAIN QUERY PLAN " + statement.text.replace(":exclude", "('')"))
+            wanted = {name: value for name, value in values.items() if name in words._bindparams}
+            plans[name] = " ".join(row.detail for row in db.execute(words, wanted))
+
+    await sqlite_store.run(explain)
+    assert all("USING" in plan for plan in plans.values()), plans
+    assert "delivery_due (url=? AND next_us<?)" in plans["_DUE"]
+
+
+async def test_two_deliverers_never_hold_the_same_target(postgres_store: Store) -> None:
+    import asyncio
+
+    for n in range(20):
+        await insert_new(postgres_store, 2, f"http://t{n}.example/")
+
+    async def look(owner: str) -> set[str]:
+        held: set[str] = set()
+        for _ in range(10):
+            admitted = await postgres_store.run(lambda tx: tx.deliveries.admit(owner, LEASE, 3, 7))
+            leased = await postgres_store.run(lambda tx: tx.deliveries.lease_due(owner, LEASE, 3))
+            held |= {lease.target.url for lease in (*admitted.leases, *leased)}
+        return held
+
+    held = await asyncio.gather(*(look(owner) for owner in ("a", "b", "c")))
+    assert len(set.union(*held)) == 20 == sum(map(len, held))
+    listed = await postgres_store.read(lambda tx: tx.deliveries.select(DeliveryFilter(size=100)))
+    assert sorted(one.sequence for one, _ in listed) == [1] * 20 + [2] * 20
+
+
+@pytest.mark.parametrize("owner", ["me", None])
+async def test_targets_of_dead_owners_can_be_freed_at_once(store: Store, owner: str | None) -> None:
+    await insert_new(store)
+    await admit(store)
+    await store.run(lambda tx: tx.deliveries.release_all(owner))
+    assert len(await lease_due(store, "other")) == 1

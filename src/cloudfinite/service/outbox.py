@@ -1,0 +1,66 @@
+"""What the deliverer asks of the store as whole transactions: a look at what to send, a record of what was sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from cloudfinite.domain.delivery import Admission, AttemptResult, Delivery, TargetLease
+from cloudfinite.ports import Transaction
+
+BATCH = 256  # deliveries admitted per transaction
+READY = 16  # due deliveries in memory per target, bodies and all
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What one look at the store is for."""
+
+    fresh: tuple[str, ...]
+    is_scan: bool
+    room: int
+    fill: Sequence[tuple[str, int, list[str]]]  # (url, how many, known ids)
+    leave: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    admission: Admission
+    leases: Sequence[TargetLease]
+    due: dict[str, tuple[list[Delivery], timedelta | None]]
+    next_wake: timedelta | None
+
+
+def look(tx: Transaction, owner: str, lease: timedelta, wanted: Wanted) -> Found:
+    """Let go, admit, lease and take, in one transaction."""
+    rows = tx.deliveries
+    if wanted.leave:
+        rows.release(owner, wanted.leave)
+    admission = Admission([], {})
+    if wanted.fresh:
+        admission = rows.admit(owner, lease, wanted.room, BATCH, wanted.fresh)
+    room = wanted.room - len(admission.leases)
+    leases: list[TargetLease] = []
+    next_wake: timedelta | None = None
+    if wanted.is_scan:
+        new = rows.admit(owner, lease, room, BATCH)
+        admission = Admission(
+            [*admission.leases, *new.leases],
+            {**admission.sequences, **new.sequences},
+            new.is_complete,
+            new.urls,
+        )
+        room -= len(new.leases)
+        if room > 0:
+            leases = rows.lease_due(owner, lease, room)
+        next_wake = rows.next_wake()
+    leases = [*admission.leases, *leases]
+    due = {url: rows.take_due(url, limit, known) for url, limit, known in wanted.fill}
+    for one in leases:
+        due[one.target.url] = rows.take_due(one.target.url, READY, wanted.fresh)
+    return Found(admission, leases, due, next_wake)
+
+
+def record(tx: Transaction, results: Sequence[AttemptResult], leases: Sequence[TargetLease]) -> set[str]:
+    return tx.deliveries.record(results, leases)

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import binascii
+import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from enum import StrEnum
 
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
-from cloudfinite.errors import ContentTooLarge
+from cloudfinite.errors import BadDigest, ContentTooLarge, IncompleteBody, InvalidContent, InvalidDigest, RequestTimeout
 
+# Re-exported: handlers know hosts by their kind only.
+from cloudfinite.wire.routing import HostKind as HostKind
 
-class HostKind(StrEnum):
-    """What the host of a request asks for; OWN is a name or address without a bucket in it."""
-
-    CI = "ci"
-    COS = "cos"
-    PIC = "pic"
-    SERVICE = "service"
-    OWN = "own"
+BODY_TIME_LIMIT_S = 60  # For bodies read whole, at most 1 MiB; a dribbling client holds a connection no longer.
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +55,13 @@ class Request:
     headers: CIMultiDictProxy[str]
     secret_id: str
     http: web.BaseRequest
+    is_ci: bool = False
+    """Whether it speaks the API's dialect of errors, not the object store's."""
+
+    @property
+    def is_page(self) -> bool:
+        """Whether it is for one of our own pages."""
+        return self.kind is HostKind.OWN and (self.path == "/-" or self.path.startswith("/-/"))
 
     @property
     def segments(self) -> list[str]:
@@ -69,21 +74,61 @@ class Request:
         return self.path.removeprefix("/")
 
     async def body(self, limit_bytes: int = 1_048_576) -> bytes:
-        """The whole body. Raises ContentTooLarge beyond the limit, before more than that is held in memory."""
+        """The whole body, checked against Content-MD5 when that is there.
+
+        Raises ContentTooLarge beyond the limit, before more than that is held in memory; RequestTimeout,
+        IncompleteBody; InvalidContent (COS hosts: InvalidDigest, BadDigest) when the digest is wrong.
+        """
         if (self.http.content_length or 0) > limit_bytes:
             raise ContentTooLarge(f"the body has {self.http.content_length} bytes; at most {limit_bytes} are allowed")
+        if self.http.content.is_eof() and self.http.content.exception() is None:
+            body = self.http.content.read_nowait()  # A small body came with its head: the common case, without a timer.
+            if len(body) > limit_bytes:
+                raise ContentTooLarge(f"the body has more than {limit_bytes} bytes")
+        else:
+            body = await self._collect(limit_bytes)
+        self._check_md5(body)
+        return body
+
+    async def _collect(self, limit_bytes: int) -> bytes:
         parts: list[bytes] = []
         size = 0
-        async for chunk in self.stream():
-            size += len(chunk)
-            if size > limit_bytes:
-                raise ContentTooLarge(f"the body has more than {limit_bytes} bytes")
-            parts.append(chunk)
+        try:
+            async with asyncio.timeout(BODY_TIME_LIMIT_S):
+                async for chunk in self.stream():
+                    size += len(chunk)
+                    if size > limit_bytes:
+                        raise ContentTooLarge(f"the body has more than {limit_bytes} bytes")
+                    parts.append(chunk)
+        except TimeoutError as exc:
+            raise RequestTimeout(f"the body did not arrive within {BODY_TIME_LIMIT_S} s") from exc
         return b"".join(parts)
 
-    def stream(self) -> AsyncIterator[bytes]:
-        """The body in chunks as they arrive."""
-        return self.http.content.iter_any()
+    def _check_md5(self, body: bytes) -> None:
+        # Wire: Cloud Infinite documentation, "Error Codes": InvalidContent; COS documentation: the other two.
+        expected = self.headers.get("Content-MD5")
+        if not expected:
+            return
+        is_ci = self.kind is HostKind.CI
+        try:
+            digest = base64.b64decode(expected, validate=True)
+        except binascii.Error:
+            digest = b""
+        if len(digest) != 16:
+            raise (InvalidContent if is_ci else InvalidDigest)("Content-MD5 is not the base64 text of 16 bytes.")
+        if digest != hashlib.md5(body, usedforsecurity=False).digest():
+            raise (InvalidContent if is_ci else BadDigest)("The body's MD5 differs from Content-MD5.")
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        """The body in chunks as they arrive. Raises IncompleteBody, or RequestTimeout when nothing comes for long."""
+        content = self.http.content
+        try:
+            while chunk := await content.readany():
+                yield chunk
+        except TimeoutError as exc:
+            raise RequestTimeout("the body stopped arriving") from exc
+        except (ConnectionError, web.RequestPayloadError) as exc:
+            raise IncompleteBody() from exc
 
 
 Handler = Callable[[Request], Awaitable[web.StreamResponse]]

@@ -1,0 +1,267 @@
+"""The JSON API's deliveries and their targets: list, show, send again, pause, resume, sign anew, test."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import ClassVar
+
+from pydantic import Field
+
+from cloudfinite.domain.delivery import (
+    MAX_URL_CHARS,
+    Attempt,
+    Delivery,
+    DeliveryFilter,
+    DeliveryState,
+    Target,
+    TargetState,
+)
+from cloudfinite.domain.job import CallbackFormat
+from cloudfinite.service.deliveries import DeliveryService
+from cloudfinite.web.api_routes import Answer, Page, PageQuery, Question, Time, operation, read_position, write_position
+
+_MAX_OVERLAP_S = 30 * 86_400
+_MAX_REASON_CHARS = 200
+_MAX_SECRET_CHARS = 200
+
+
+# --- what goes in and out ------------------------------------------------------------------------------------------
+
+
+class DeliveryView(Answer):
+    """A delivery as lists show it. `next_at` is when the next attempt is due while it waits."""
+
+    id: str = Field(description="The webhook-id of every attempt")
+    job_id: str
+    bucket: str
+    url: str
+    event: str
+    state: DeliveryState
+    attempts: int
+    sequence: int = Field(description="The target's gap-free number, 0 until it is first taken up")
+    created_at: Time
+    next_at: Time | None
+    ended_at: Time | None
+
+
+class AttemptView(Answer):
+    """One POST. `outcome` is delivered, http_<status>, or why there was no answer."""
+
+    number: int
+    started_at: Time
+    outcome: str
+    status: int
+    dns_s: float
+    connect_s: float
+    total_s: float
+    message: str
+    response_head: str
+    response_body: str = Field(description="The first 4 KB, as UTF-8")
+
+
+class DeliveryDetails(DeliveryView):
+    """A delivery with the bytes every attempt sends, as UTF-8 text, and its attempts, oldest first."""
+
+    request_id: str
+    content_type: str
+    body: str
+    tries: list[AttemptView]
+
+
+class DeliveryQuery(PageQuery):
+    job: str = Field("", description="Job id")
+    url: str = Field("", max_length=MAX_URL_CHARS)
+    state: list[DeliveryState] = Field(default=[], description="Any of these states")
+    created_from: Time | None = Field(None, alias="from", description="Created then or later")
+
+
+class ReplayMatch(Question):
+    """All that failed or was refused at a target since then."""
+
+    url: str = Field(max_length=MAX_URL_CHARS)
+    since: Time
+
+
+class Replayed(Answer):
+    count: int
+
+
+class TargetView(Answer):
+    """A URL that callbacks go to. While the breaker is open, nothing but a probe is sent before `open_until`."""
+
+    url: str
+    state: TargetState
+    paused_reason: str
+    failures_in_row: int
+    open_until: Time | None
+    failing_since: Time | None
+    last_success_at: Time | None
+    last_sequence: int
+    own_secrets: int = Field(description="How many secrets of its own it has; 0: the installation's secret signs")
+
+
+class TargetQuery(Question):
+    url: str = Field(max_length=MAX_URL_CHARS)
+
+
+class PauseTarget(TargetQuery):
+    reason: str = Field("paused by an operator", max_length=_MAX_REASON_CHARS)
+
+
+class RotateSecret(TargetQuery):
+    """`secret` is made up unless given; the one before it signs too until the overlap ends."""
+
+    overlap_s: int = Field(86_400, ge=0, le=_MAX_OVERLAP_S)
+    secret: str = Field("", max_length=_MAX_SECRET_CHARS, description="whsec_ and base64 text")
+
+
+class NewSecret(Answer):
+    """Shown once."""
+
+    url: str
+    secret: str
+
+
+class TestTarget(TargetQuery):
+    format: CallbackFormat = CallbackFormat.XML
+
+
+# --- the operations ------------------------------------------------------------------------------------------------
+
+
+class DeliveriesApi:
+    """Deliveries of all buckets."""
+
+    group: ClassVar[str] = "deliveries"
+
+    def __init__(self, deliveries: DeliveryService) -> None:
+        self._deliveries = deliveries
+
+    @operation("GET", "/deliveries")
+    async def list_deliveries(self, query: DeliveryQuery) -> Page[DeliveryView]:
+        """List deliveries, newest first, without their bodies."""
+        wanted = DeliveryFilter(
+            job_id=query.job,
+            url=query.url,
+            states=frozenset(query.state),
+            created_from=query.created_from,
+            before=read_position(query.after, int)[0] if query.after else None,
+            size=query.size,
+        )
+        page = await self._deliveries.list_deliveries(wanted)
+        following = None if page.before is None else write_position(page.before)
+        return Page(items=[delivery_view(delivery) for delivery in page.deliveries], next=following)
+
+    @operation("POST", "/deliveries/replay")
+    async def replay_deliveries(self, body: ReplayMatch) -> Replayed:
+        """Send again all that failed or was refused at a target since a time; same ids, same bytes."""
+        return Replayed(count=await self._deliveries.replay_failed(body.url, body.since))
+
+    @operation("GET", "/deliveries/{delivery_id}")
+    async def show_delivery(self, delivery_id: str) -> DeliveryDetails:
+        """Show a delivery with its body and its attempts."""
+        return await self._details(delivery_id)
+
+    @operation("POST", "/deliveries/{delivery_id}/replay")
+    async def replay_delivery(self, delivery_id: str) -> DeliveryDetails:
+        """Send a delivery again now, whatever became of it; same id, same bytes."""
+        await self._deliveries.replay_delivery(delivery_id)
+        return await self._details(delivery_id)
+
+    async def _details(self, delivery_id: str) -> DeliveryDetails:
+        delivery, attempts = await self._deliveries.show_delivery(delivery_id)
+        return DeliveryDetails(
+            **dict(delivery_view(delivery)),
+            request_id=delivery.request_id,
+            content_type=delivery.content_type,
+            body=delivery.body.decode("utf-8", "replace"),
+            tries=[_attempt_view(attempt) for attempt in attempts],
+        )
+
+
+class TargetsApi:
+    """Targets: the URLs that deliveries go to."""
+
+    group: ClassVar[str] = "targets"
+
+    def __init__(self, deliveries: DeliveryService) -> None:
+        self._deliveries = deliveries
+
+    @operation("GET", "/targets")
+    async def list_targets(self, query: PageQuery) -> Page[TargetView]:
+        """List targets in the order of their URLs."""
+        after = read_position(query.after, str)[0] if query.after else ""
+        targets = await self._deliveries.list_targets(after, query.size)
+        following = write_position(targets[-1].url) if len(targets) == query.size else None
+        return Page(items=[target_view(target) for target in targets], next=following)
+
+    @operation("GET", "/target")
+    async def show_target(self, query: TargetQuery) -> TargetView:
+        """Show a target."""
+        return target_view(await self._deliveries.show_target(query.url))
+
+    @operation("POST", "/target/pause")
+    async def pause_target(self, body: PauseTarget) -> TargetView:
+        """Send nothing to a target until it is resumed; what waits keeps waiting."""
+        return target_view(await self._deliveries.pause_target(body.url, body.reason))
+
+    @operation("POST", "/target/resume")
+    async def resume_target(self, body: TargetQuery) -> TargetView:
+        """Send to a target again, all that waits at once."""
+        return target_view(await self._deliveries.resume_target(body.url))
+
+    @operation("POST", "/target/secret")
+    async def rotate_secret(self, body: RotateSecret) -> NewSecret:
+        """Give a target a signing secret of its own; the answer is the only place that shows it."""
+        overlap = timedelta(seconds=body.overlap_s)
+        return NewSecret(url=body.url, secret=await self._deliveries.rotate_secret(body.url, overlap, body.secret))
+
+    @operation("POST", "/target/test", status=201)
+    async def test_target(self, body: TestTarget) -> DeliveryView:
+        """Send a small event of the kind Test to a URL."""
+        return delivery_view(await self._deliveries.send_test(body.url, body.format))
+
+
+def delivery_view(delivery: Delivery) -> DeliveryView:
+    return DeliveryView(
+        id=delivery.id,
+        job_id=delivery.job_id,
+        bucket=delivery.bucket,
+        url=delivery.url,
+        event=delivery.event,
+        state=delivery.state,
+        attempts=delivery.attempts,
+        sequence=delivery.sequence,
+        created_at=delivery.created_at,
+        next_at=delivery.next_at if delivery.state is DeliveryState.WAITING else None,
+        ended_at=delivery.ended_at,
+    )
+
+
+def _attempt_view(attempt: Attempt) -> AttemptView:
+    return AttemptView(
+        number=attempt.number,
+        started_at=attempt.started_at,
+        outcome=attempt.outcome,
+        status=attempt.status,
+        dns_s=attempt.dns_s,
+        connect_s=attempt.connect_s,
+        total_s=attempt.total_s,
+        message=attempt.message,
+        response_head=attempt.response_head,
+        response_body=attempt.response_body.decode("utf-8", "replace"),
+    )
+
+
+def target_view(target: Target) -> TargetView:
+    return TargetView(
+        url=target.url,
+        state=target.state,
+        paused_reason=target.paused_reason,
+        failures_in_row=target.failures_in_row,
+        open_until=target.open_until,
+        failing_since=target.failing_since,
+        last_success_at=target.last_success_at,
+        last_sequence=target.next_sequence - 1,
+        own_secrets=len(target.secrets),
+    )

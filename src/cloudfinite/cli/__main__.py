@@ -1,0 +1,5 @@
+"""`python -m cloudfinite.cli`: the command without its script."""
+
+from cloudfinite.cli import main
+
+main()

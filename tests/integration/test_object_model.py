@@ -1,0 +1,139 @@
+"""Random sequences of object calls against a dictionary, on both databases."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cloudfinite.adapters.objects import LocalObjects
+from cloudfinite.domain.objects import ListQuery
+from cloudfinite.errors import NoSuchCopySource, NoSuchKey
+from cloudfinite.ports import Store
+from cloudfinite.service.buckets import BucketService
+from cloudfinite.service.object_files import Body, ObjectFiles
+from cloudfinite.service.objects import ObjectService
+from cloudfinite.service.uploads import UploadService
+
+NUMBERS = count(1)
+# Few letters, so that keys collide, are prefixes of each other, and look like paths.
+KEYS = st.text(alphabet="a/.\\%中😀 ", min_size=1, max_size=4)
+DATA = st.binary(max_size=20)
+STEPS = st.one_of(
+    st.tuples(st.just("put"), KEYS, DATA),
+    st.tuples(st.just("delete"), KEYS),
+    st.tuples(st.just("copy"), KEYS, KEYS),
+    st.tuples(st.just("upload"), KEYS, st.lists(DATA, min_size=1, max_size=3)),
+    st.tuples(st.just("collect")),
+)
+
+
+class World:
+    """The services on one side, a dictionary on the other."""
+
+    def __init__(self, store: Store, folder: Path) -> None:
+        self.folder = folder
+        self.local = LocalObjects(folder)
+        files = ObjectFiles(store, self.local)
+        self.objects = ObjectService(files, retain_s=0)
+        self.uploads = UploadService(files)
+        self.buckets = BucketService(store)
+        self.bucket = ""
+        self.known: dict[str, bytes] = {}
+
+    async def reset(self) -> None:
+        for key in self.known:
+            await self.objects.delete_object(self.bucket, key)
+        self.bucket, self.known = f"model-{next(NUMBERS)}", {}
+        await self.buckets.ensure_bucket(self.bucket, "ap-chongqing")
+
+    async def put(self, key: str, data: bytes) -> None:
+        await self.objects.put_object(self.bucket, key, Body(chunks(data)), {})
+        self.known[key] = data
+
+    async def delete(self, key: str) -> None:
+        assert await self.objects.delete_object(self.bucket, key) == (key in self.known)
+        self.known.pop(key, None)
+
+    async def copy(self, source: str, target: str) -> None:
+        copying = self.objects.copy_object((self.bucket, source), (self.bucket, target), None, lambda _: None)
+        if source not in self.known:
+            with pytest.raises(NoSuchCopySource):
+                await copying
+            return
+        await copying
+        self.known[target] = self.known[source]
+
+    async def upload(self, key: str, parts: list[bytes]) -> None:
+        upload = await self.uploads.start_upload(self.bucket, key, {})
+        done = [
+            await self.uploads.put_part(self.bucket, key, upload.id, number, Body(chunks(data)))
+            for number, data in enumerate(parts, 1)
+        ]
+        wanted = [(part.number, part.etag) for part in done]
+        await self.uploads.complete_upload(self.bucket, key, upload.id, wanted)
+        self.known[key] = b"".join(parts)
+
+    async def collect(self) -> None:
+        await self.objects.collect_garbage()
+
+    async def read(self, key: str) -> bytes | None:
+        try:
+            item, pieces = await self.objects.locate_object(self.bucket, key)
+        except NoSuchKey:
+            return None
+        return b"".join([chunk async for chunk in self.objects.stream_bytes(pieces, 0, item.size_bytes)])
+
+
+async def chunks(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+@pytest.fixture
+async def world(store: Store, tmp_path: Path) -> AsyncIterator[World]:
+    world = World(store, tmp_path / "objects")
+    yield world
+    world.local.close()
+
+
+@given(steps=st.lists(STEPS, max_size=12), strangers=st.lists(KEYS, max_size=3))
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_objects_behave_like_a_dictionary(
+    world: World, steps: list[tuple[str, ...]], strangers: list[str]
+) -> None:
+    await world.reset()
+    for name, *arguments in steps:
+        await getattr(world, name)(*arguments)
+    for key in [*world.known, *strangers]:
+        assert await world.read(key) == world.known.get(key)
+    page = await world.objects.list_objects(world.bucket, ListQuery())
+    assert [item.key for item in page.objects] == sorted(world.known, key=str.encode)
+
+
+@given(keys=st.lists(KEYS, max_size=12), prefix=st.text("a/中", max_size=2), size=st.integers(1, 4))
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_pages_with_prefix_and_delimiter_are_those_of_a_naive_list(
+    world: World, keys: list[str], prefix: str, size: int
+) -> None:
+    await world.reset()
+    for key in set(keys):
+        await world.put(key, b"")
+    expected = {
+        prefix + head + slash
+        for key in keys
+        if key.startswith(prefix)
+        for head, slash, _ in [key.removeprefix(prefix).partition("/")]
+    }
+    found: list[str] = []
+    marker = ""
+    while True:
+        query = ListQuery(prefix=prefix, delimiter="/", marker=marker, size=size)
+        page = await world.objects.list_objects(world.bucket, query)
+        found += sorted([*(item.key for item in page.objects), *page.common_prefixes], key=str.encode)
+        if not (marker := page.next_marker):
+            break
+    assert found == sorted(expected, key=str.encode)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,8 +36,12 @@ NAVIGATION = (
 )  # fmt: skip
 
 
-def test_every_page_is_current(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--check"]) == 0, capsys.readouterr().err
+def test_every_page_is_current() -> None:
+    # In a process of its own: other tests' modules register tags that are not the product's.
+    check = subprocess.run(
+        [sys.executable, "tools/write_docs.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert check.returncode == 0, check.stderr
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench.report import Row, show
 
 SHORT = {"bench.idle": {}, "bench.noop": {}, "bench.store": {}, "bench.ocr": {}}
-LONG = {"bench.store": {"rows": 1_000_000}}
+LONG = {"bench.store": {"rows": 1_000_000}, "bench.objects": {}}
 
 
 def main() -> int:

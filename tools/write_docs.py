@@ -117,17 +117,18 @@ AREAS = (
     Area(
         "SDKs",
         "partial",
-        "Python runs in the tests unchanged; requests recorded from Go, Node and Python are replayed; how to point "
-        "each SDK here: docs/sdks.md",
-        "tests that run Node, Go or Java; other SDKs are untried",
+        "Python, Node and JavaScript (in a browser) run in the tests unchanged; requests recorded from Go are "
+        "replayed; how to point each SDK here: docs/sdks.md",
+        "tests that run Go or Java; other SDKs are untried",
         calls="",
     ),
     Area(
         "Object Storage (COS)",
         "partial",
-        "objects with metadata, ranges, conditions, ETag and CRC-64; multipart upload, copy, lists, deleting many; "
-        "buckets are made, listed and deleted; CORS rules",
-        "append, versions, tags, access lists, and the other settings of buckets and objects",
+        "objects with metadata, ranges, conditions, ETag and CRC-64; multipart upload, append, uploads by form, copy, "
+        "lists, deleting many; buckets are made, listed and deleted; CORS rules; upload events; ours, for S3 clients: "
+        "list version 2, location",
+        "versions, tags, access lists, and the other settings of buckets and objects",
         calls="Object Storage",
     ),
 )

@@ -45,6 +45,7 @@ from cloudfinite.service.changes import ChangeFeed
 from cloudfinite.service.deliverer import Deliverer, DelivererSettings
 from cloudfinite.service.deliveries import DeliveryService
 from cloudfinite.service.dispatch import Dispatcher, DispatchSettings
+from cloudfinite.service.events import EventService
 from cloudfinite.service.housekeeping import Housekeeping
 from cloudfinite.service.job_control import JobControl
 from cloudfinite.service.jobs import JobService
@@ -72,6 +73,7 @@ from cloudfinite.web.api_server import Children, ServerApi, ServerInfo
 from cloudfinite.web.buckets import BucketHandlers
 from cloudfinite.web.console import Console, Welcome, inbox_subject
 from cloudfinite.web.cors import CrossOrigin
+from cloudfinite.web.events import EventPages
 from cloudfinite.web.facts import StoreFacts
 from cloudfinite.web.forms import FormHandlers
 from cloudfinite.web.handlers import JobHandlers, ProcessHandlers, QueueHandlers, TemplateHandlers
@@ -413,7 +415,14 @@ class App:
             self._welcome(),
         )
         api = self._api(jobs, queues, deliveries)
-        return {**dict.fromkeys(Console.DOORS, console.serve), "inbox": inbox.serve, "api": api.serve}
+        settings = self.settings
+        events = EventService(self._store, settings.event_buckets, self._tell_created)
+        return {
+            **dict.fromkeys(Console.DOORS, console.serve),
+            "inbox": inbox.serve,
+            "api": api.serve,
+            "events": EventPages(events, settings.events_secret).serve,
+        }
 
     def _api(self, jobs: JobService, queues: QueueService, deliveries: DeliveryService) -> Api:
         """The JSON API."""

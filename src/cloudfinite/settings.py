@@ -125,6 +125,13 @@ class Settings(BaseSettings):
     # --- objects
     object_limit_bytes: int = _setting(5 * 1024**3, "Largest object of one upload", unit="bytes", group="objects")
 
+    events_secret: str = _setting(
+        "", "Secret of /-/events/s3, where other stores tell of new objects; empty: closed", group="objects"
+    )
+    event_buckets: Pairs = _setting(
+        {}, "Buckets of other stores and the bucket of ours that their events are for", group="objects"
+    )
+
     # --- callbacks
     retry_schedule_s: Numbers = _setting(
         [],
@@ -229,7 +236,7 @@ class Settings(BaseSettings):
 
 
 _MASK = "***"
-_SECRETS = ("secret_key", "encryption_key", "admin_token", "callback_secret")
+_SECRETS = ("secret_key", "encryption_key", "admin_token", "callback_secret", "events_secret")
 _URLS = ("database", "proxy")
 _PASSWORD = re.compile(r"(^[^@/]*://[^@/:]*:).*(?=@)|((?<=[?&])password=)[^&]*")
 

@@ -41,6 +41,11 @@ class Survivor:
         item, pieces = await self.objects.locate_object(BUCKET, KEY)
         return b"".join([chunk async for chunk in self.objects.stream_bytes(pieces, 0, item.size_bytes)])
 
+    async def last_event(self) -> int:
+        """The size that the last event tells; its object's bytes are OLD or NEW."""
+        events = await self.store.run(lambda tx: tx.events.take(1_000_000))
+        return events[-1].size_bytes
+
     async def clean(self) -> int:
         """Collect everything whatever its age; returns the size of what is left."""
         await self.objects.collect_garbage()
@@ -80,6 +85,7 @@ async def test_killed_at_a_named_instant(tmp_path: Path, act: str, point: str, e
     assert run_child(tmp_path, act, point).returncode == -9
     async with survived(tmp_path) as survivor:
         assert await survivor.read() == expected
+        assert await survivor.last_event() == len(expected)
         parts_bytes = len(NEW) if (act, point) == ("complete", "before commit") else 0
         assert await survivor.clean() == len(expected) + parts_bytes
         assert await survivor.read() == expected
@@ -108,5 +114,6 @@ async def test_killed_at_any_instant(tmp_path: Path, seed: int) -> None:
     async with survived(tmp_path) as survivor:
         found = await survivor.read()
         assert found in (OLD, NEW)
+        assert await survivor.last_event() == len(found)
         assert await survivor.clean() == len(found)
         assert await survivor.read() == found

@@ -62,6 +62,13 @@ async def test_page_may_read_what_the_rule_exposes(server: ObjectServer) -> None
     assert (await server.ask("GET", "k")).get("Access-Control-Allow-Origin") is None
 
 
+async def test_kept_answer_stays_readable_after_not_modified(server: ObjectServer) -> None:
+    put = await server.ask("PUT", "k", b"data", headers={"x-cos-meta-team": "blue"})
+    kept = await server.ask("GET", "k", headers={"Origin": LOCAL, "If-None-Match": put["ETag"]})
+    assert (kept.status, kept["Access-Control-Allow-Origin"]) == (304, LOCAL)
+    assert kept.get("Access-Control-Expose-Headers") is None
+
+
 async def test_page_may_read_errors(server: ObjectServer) -> None:
     missing = await server.ask("GET", "no", headers={"Origin": LOCAL})
     assert (missing.code, missing["Access-Control-Allow-Origin"]) == ("NoSuchKey", LOCAL)

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import json
 import re
 from collections.abc import AsyncIterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastcrc import crc64
-from tests.edge_harness import BUCKET, COS_HOST, SECRET_ID, SECRET_KEY, Reply
+from tests.edge_harness import BUCKET, COS_HOST, Reply
 from tests.object_server import LIMIT_BYTES, ObjectServer, running_object_server
+from tests.support.forms import multipart, post, signed
 
 from cloudfinite.ports import Store
-from cloudfinite.wire.post_policy import sign_policy
 
 
 @pytest.fixture
@@ -30,33 +27,6 @@ async def server(store: Store, tmp_path: Path) -> AsyncIterator[ObjectServer]:
 async def sqlite_server(sqlite_store: Store, tmp_path: Path) -> AsyncIterator[ObjectServer]:
     async with running_object_server(sqlite_store, tmp_path / "objects") as running:
         yield running
-
-
-def multipart(fields: dict[str, str], data: bytes | None, *, filename: str = "cat.png", end: str = "--") -> bytes:
-    body = b"".join(
-        f'--B\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
-        for name, value in fields.items()
-    )
-    if data is not None:
-        head = f'--B\r\nContent-Disposition: form-data; name="file"; filename="{filename}"\r\n'
-        body += head.encode() + b"Content-Type: image/gif\r\n\r\n" + data + b"\r\n"
-    return body + f"--B{end}\r\n".encode()
-
-
-def signed(server: ObjectServer, fields: dict[str, str], *conditions: Any) -> dict[str, str]:
-    now = server.clock()
-    period = f"{int(now.timestamp()) - 1};{int(now.timestamp()) + 60}"
-    expiration = (now + timedelta(minutes=1)).isoformat()
-    policy = json.dumps({"expiration": expiration, "conditions": [{"bucket": BUCKET}, *conditions]}).encode()
-    return {
-        **fields, "policy": base64.b64encode(policy).decode(), "q-sign-algorithm": "sha1", "q-ak": SECRET_ID,
-        "q-key-time": period, "q-signature": sign_policy(policy, SECRET_KEY, period),
-    }  # fmt: skip
-
-
-async def post(server: ObjectServer, body: bytes, **headers: str) -> Reply:
-    sent = {"Content-Type": "multipart/form-data; boundary=B", **headers}
-    return await server.call("POST", "/", host=COS_HOST, body=body, headers=sent, is_signed=False)
 
 
 async def test_form_stores_the_file_with_its_fields(server: ObjectServer) -> None:

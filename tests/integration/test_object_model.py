@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cloudfinite.adapters.objects import LocalObjects
+from cloudfinite.domain.events import ObjectEvent
 from cloudfinite.domain.objects import ListQuery
-from cloudfinite.errors import NoSuchCopySource, NoSuchKey
-from cloudfinite.ports import Store
+from cloudfinite.errors import NoSuchCopySource, NoSuchKey, ObjectNotAppendable
+from cloudfinite.ports import Store, Transaction
 from cloudfinite.service.buckets import BucketService
 from cloudfinite.service.object_files import Body, ObjectFiles
 from cloudfinite.service.objects import ObjectService
@@ -25,6 +26,7 @@ KEYS = st.text(alphabet="a/.\\%中😀 ", min_size=1, max_size=4)
 DATA = st.binary(max_size=20)
 STEPS = st.one_of(
     st.tuples(st.just("put"), KEYS, DATA),
+    st.tuples(st.just("append"), KEYS, DATA),
     st.tuples(st.just("delete"), KEYS),
     st.tuples(st.just("copy"), KEYS, KEYS),
     st.tuples(st.just("upload"), KEYS, st.lists(DATA, min_size=1, max_size=3)),
@@ -37,6 +39,7 @@ class World:
 
     def __init__(self, store: Store, folder: Path) -> None:
         self.folder = folder
+        self._store = store
         self.local = LocalObjects(folder)
         files = ObjectFiles(store, self.local)
         self.objects = ObjectService(files, retain_s=0)
@@ -44,20 +47,40 @@ class World:
         self.buckets = BucketService(store)
         self.bucket = ""
         self.known: dict[str, bytes] = {}
+        self.appendable: set[str] = set()
+        self.creations = 0
 
     async def reset(self) -> None:
         for key in self.known:
             await self.objects.delete_object(self.bucket, key)
         self.bucket, self.known = f"model-{next(NUMBERS)}", {}
+        self.appendable: set[str] = set()
+        self.creations = 0
         await self.buckets.ensure_bucket(self.bucket, "ap-chongqing")
 
     async def put(self, key: str, data: bytes) -> None:
         await self.objects.put_object(self.bucket, key, Body(chunks(data)), {})
+        self._created(key, data)
+
+    def _created(self, key: str, data: bytes, *, is_appendable: bool = False) -> None:
         self.known[key] = data
+        self.creations += 1
+        (self.appendable.add if is_appendable else self.appendable.discard)(key)
+
+    async def append(self, key: str, data: bytes) -> None:
+        old = self.known.get(key, b"")
+        appending = self.objects.append_object(self.bucket, key, len(old), Body(chunks(data)), {})
+        if key in self.known and key not in self.appendable:
+            with pytest.raises(ObjectNotAppendable):
+                await appending
+            return
+        await appending
+        self._created(key, old + data, is_appendable=True)
 
     async def delete(self, key: str) -> None:
         assert await self.objects.delete_object(self.bucket, key) == (key in self.known)
         self.known.pop(key, None)
+        self.appendable.discard(key)
 
     async def copy(self, source: str, target: str) -> None:
         copying = self.objects.copy_object((self.bucket, source), (self.bucket, target), None, lambda _: None)
@@ -66,7 +89,7 @@ class World:
                 await copying
             return
         await copying
-        self.known[target] = self.known[source]
+        self._created(target, self.known[source])
 
     async def upload(self, key: str, parts: list[bytes]) -> None:
         upload = await self.uploads.start_upload(self.bucket, key, {})
@@ -76,7 +99,11 @@ class World:
         ]
         wanted = [(part.number, part.etag) for part in done]
         await self.uploads.complete_upload(self.bucket, key, upload.id, wanted)
-        self.known[key] = b"".join(parts)
+        self._created(key, b"".join(parts))
+
+    async def take_events(self) -> list[ObjectEvent]:
+        """Those of this bucket, and all are done."""
+        return [event for event in await self._store.run(_take_events) if event.bucket == self.bucket]
 
     async def collect(self) -> None:
         await self.objects.collect_garbage()
@@ -87,6 +114,12 @@ class World:
         except NoSuchKey:
             return None
         return b"".join([chunk async for chunk in self.objects.stream_bytes(pieces, 0, item.size_bytes)])
+
+
+def _take_events(tx: Transaction) -> list[ObjectEvent]:
+    events = tx.events.take(1000)
+    tx.events.finish([event.id for event in events])
+    return events
 
 
 async def chunks(data: bytes) -> AsyncIterator[bytes]:
@@ -112,6 +145,7 @@ async def test_objects_behave_like_a_dictionary(
         assert await world.read(key) == world.known.get(key)
     page = await world.objects.list_objects(world.bucket, ListQuery())
     assert [item.key for item in page.objects] == sorted(world.known, key=str.encode)
+    assert len(await world.take_events()) == world.creations
 
 
 @given(keys=st.lists(KEYS, max_size=12), prefix=st.text("a/中", max_size=2), size=st.integers(1, 4))

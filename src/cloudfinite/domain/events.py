@@ -12,6 +12,8 @@ from enum import StrEnum
 
 from cloudfinite.domain.objects import StoredObject
 
+_QUOTE = '"'
+
 
 class Creation(StrEnum):
     """How an object came to be."""
@@ -60,8 +62,8 @@ def object_created(item: StoredObject, cause: Cause, at: datetime) -> ObjectEven
         name: value for name, value in item.headers.items() if name == "Content-Type" or name.startswith("x-cos-meta-")
     }
     return ObjectEvent(
-        # A new file for each creation, but for an append, which makes the same one longer.
-        id=f"{item.file_id}-{item.size_bytes}",
+        # Each creation has a new file id, but an append, which has a new ETag.
+        id=f"{item.file_id}-{item.etag.strip(_QUOTE)}",
         name=cause.creation.event_name,
         bucket=item.bucket,
         key=item.key,

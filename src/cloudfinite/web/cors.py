@@ -62,6 +62,8 @@ class CrossOrigin:
             return
         for name, value in _origin_headers(rule, origin):
             response.headers.add(name, value)
+        if response.status == 304:
+            return  # A browser would put its shorter list in the place of that of the answer it has kept.
         # Fetch Standard: `*` alone would not do for requests with Authorization, so each name is told.
         # aiohttp sets the last two while it sends.
         if exposed := rule.exposed_of([*response.headers, "Content-Length", "Date"]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -16,9 +17,9 @@ from cloudfinite.domain.delivery import (
     Delivery,
     DeliveryFilter,
     DeliveryState,
+    SigningSecret,
     Target,
     TargetLease,
-    TargetSecret,
     TargetState,
 )
 from cloudfinite.domain.ids import new_delivery_id
@@ -72,7 +73,7 @@ def result(one: Delivery, state: DeliveryState, wait_s: float = 0, outcome: str 
 
 
 async def record(store: Store, results: Sequence[AttemptResult], leases: Sequence[TargetLease] = ()) -> set[str]:
-    return await store.run(lambda tx: tx.deliveries.record(results, leases))
+    return await store.run(lambda tx: tx.deliveries.record(results, leases, tx.now))
 
 
 async def get(store: Store, one: Delivery) -> Delivery:
@@ -267,9 +268,76 @@ async def test_lists_are_paged_newest_first_and_filtered(store: Store) -> None:
 
 
 async def test_secrets_are_kept_with_a_new_or_known_target(store: Store) -> None:
-    secrets = (TargetSecret(b"\0new"), TargetSecret(b"old", NOW))
+    secrets = (SigningSecret(b"\0new"), SigningSecret(b"old", NOW))
     await store.run(lambda tx: tx.deliveries.set_secrets(URL, secrets))
     assert await store.read(lambda tx: tx.deliveries.targets()) == [Target(URL, secrets=secrets)]
+
+
+async def test_secrets_of_buckets_are_kept_beside_one_another(store: Store) -> None:
+    secrets = (SigningSecret(b"new"), SigningSecret(b"", NOW))
+    await store.run(lambda tx: tx.deliveries.set_bucket_secrets("b-1", secrets))
+    assert await store.run(lambda tx: tx.deliveries.lock_bucket_secrets("b-2")) == ()
+    assert await store.run(lambda tx: tx.deliveries.lock_bucket_secrets("b-1")) == secrets
+    assert await store.read(lambda tx: tx.deliveries.all_bucket_secrets()) == {"b-1": secrets, "b-2": ()}
+
+
+async def test_rate_is_kept_with_a_new_or_known_target(store: Store) -> None:
+    for rate in (2.5, 0.0):
+        await store.run(lambda tx, rate=rate: tx.deliveries.set_rate(URL, rate))  # type: ignore[misc]
+        assert await store.read(lambda tx: tx.deliveries.target(URL)) == Target(URL, rate_per_s=rate)
+
+
+async def test_cancelling_ends_what_waits_in_parts_and_then_the_target(store: Store) -> None:
+    made = await insert_new(store, 5)
+    await insert_new(store, 1, "http://other.example/")
+    await admit(store, ids=[one.id for one in made[:3]])
+    await record(store, [result(made[0], DeliveryState.DELIVERED)])
+    assert [await store.run(lambda tx: tx.deliveries.cancel(URL, 3)) for _ in range(2)] == [3, 1]
+    assert [(await get(store, one)).state.value for one in made] == ["delivered"] + ["cancelled"] * 4
+    assert await store.read(lambda tx: tx.deliveries.target(URL)) is None
+    assert await store.run(lambda tx: tx.deliveries.cancel(URL, 3)) == 0
+    assert (await store.read(lambda tx: tx.deliveries.backlog()))[0] == 1
+
+
+async def test_breaker_is_told_by_the_holders_clock_and_kept_by_the_stores(store: Store) -> None:
+    await insert_new(store)
+    lease = (await store.run(lambda tx: tx.deliveries.admit("me", LEASE, 1, 10))).leases[0]
+    theirs = datetime(2001, 1, 1, tzinfo=UTC)
+    opened = replace(lease, target=replace(lease.target, open_until=theirs + timedelta(seconds=30)))
+    now = await store.run(lambda tx: (tx.deliveries.record([], [opened], theirs), tx.now)[1])
+    target = await store.read(lambda tx: tx.deliveries.target(URL))
+    assert target is not None and target.open_until is not None
+    assert abs(target.open_until - now - timedelta(seconds=30)) < timedelta(seconds=1)
+
+
+async def test_holder_that_is_silent_while_something_is_due_counts_as_late(sqlite_store: Store, clock: object) -> None:
+    async def late(owner: str) -> float:
+        silence = timedelta(seconds=4)
+        return (await sqlite_store.read(lambda tx: tx.deliveries.late(owner, silence, LEASE))).total_seconds()
+
+    (made,) = await insert_new(sqlite_store)
+    await admit(sqlite_store, "frozen")
+    clock.advance(3)  # type: ignore[attr-defined]
+    assert await late("other") == 0
+    clock.advance(2)  # type: ignore[attr-defined]
+    assert (await late("other"), await late("frozen")) == (5, 0)
+    await record(sqlite_store, [result(made, DeliveryState.WAITING, 60)])
+    assert await late("other") == 0  # nothing is due
+
+
+async def test_set_clock_moves_nothing_that_is_due(tmp_path: Path, clock: object) -> None:
+    even = clock.at  # type: ignore[attr-defined]
+    store = SqliteStore(tmp_path / "store.db", clock=clock, steady=lambda: even, synchronous="OFF")  # type: ignore[arg-type]
+    (made,) = await insert_new(store)
+    await admit(store)
+    await record(store, [result(made, DeliveryState.WAITING, 60)])
+    clock.advance(3_600)  # type: ignore[attr-defined]
+    assert await take(store) == ([], timedelta(seconds=60))
+    assert (await get(store, made)).next_at == clock.at + timedelta(seconds=60)  # type: ignore[attr-defined]
+    clock.advance(-7_200)  # type: ignore[attr-defined]
+    even += timedelta(seconds=61)
+    assert (await take(store))[0] == [made.id]
+    await store.close()
 
 
 async def test_purge_removes_ended_deliveries_with_their_attempts(store: Store) -> None:
@@ -287,9 +355,9 @@ async def test_figures_tell_what_waits_and_what_is_nobodys(sqlite_store: Store, 
     made = await insert_new(sqlite_store, 2)
     clock.advance(7)  # type: ignore[attr-defined]
     assert await sqlite_store.read(lambda tx: tx.deliveries.backlog()) == (2, made[0].created_at)
-    assert (await sqlite_store.read(lambda tx: tx.deliveries.late())).total_seconds() == 9
+    assert (await sqlite_store.read(lambda tx: tx.deliveries.late("", LEASE, LEASE))).total_seconds() == 9
     await admit(sqlite_store)
-    assert await sqlite_store.read(lambda tx: tx.deliveries.late()) == timedelta(0)
+    assert await sqlite_store.read(lambda tx: tx.deliveries.late("", LEASE, LEASE)) == timedelta(0)
 
 
 async def test_hot_statements_walk_their_index_after_analyze(sqlite_store: SqliteStore) -> None:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TypeAlias
 
@@ -19,6 +20,7 @@ Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
 
 MAX_URL_CHARS = 2_048  # What common servers and proxies take.
+_CACHED = 1_024  # URLs, addresses: most callbacks go where the one before went
 
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)(?P<target>[^#]*)(?P<fragment>#.*)?")
 _TARGET = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*")  # RFC 3986, path and query
@@ -55,6 +57,7 @@ class TargetUrl:
         return self.target.partition("?")[0]
 
 
+@lru_cache(_CACHED)
 def parse_url(text: str) -> TargetUrl:
     """Read an http or https URL. Raises InvalidArgument saying what is wrong with it."""
     if len(text) > MAX_URL_CHARS:
@@ -156,6 +159,7 @@ def plain_address(text: str) -> Address:
     return address
 
 
+@lru_cache(_CACHED)
 def classify_address(address: Address) -> AddressClass:
     """The class of an address as `plain_address` gives it."""
     if is_within(address, _METADATA):

@@ -8,26 +8,31 @@ made (the one place that sees literals and names alike). No redirects, cookies, 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import base64
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.helpers import sentinel
+from aiohappyeyeballs import start_connection
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from cloudfinite.adapters.addresses import Address, TargetUrl, plain_address
 from cloudfinite.adapters.names import MAX_ADDRESSES, NameLookup
+from cloudfinite.adapters.outbound_parts import (
+    MAX_ANSWER_BYTES,
+    Connection,
+    CountedSocket,
+    SocketCounts,
+    tls_context,
+)
 from cloudfinite.adapters.policy import INBOX_PATH, OutboundPolicy
 from cloudfinite.errors import (
     DeliveryFailed,
@@ -40,13 +45,14 @@ from cloudfinite.errors import (
 )
 from cloudfinite.ports import Answer
 
-MAX_ANSWER_BYTES = 16_384  # of a callback's answer; status and these say all that is ever used
-_MAX_HEAD_BYTES = 65_536
 # Shorter than the idle limit of common servers (5 s), so that they seldom close what we are about to use.
 _KEEP_ALIVE_S = 4.0
 _TRIED_ADDRESSES = 4  # a name may have a thousand
+_NEXT_ADDRESS_S = 0.25  # RFC 8305: when the next address is tried beside one that has not answered
+_TLS_GOODBYE_S = 1.0
 _WRITE_BYTES = 1_048_576  # of a download, per hand-over to a thread
-_NEVER = 1e9  # aiohttp rounds longer timers up to whole seconds
+
+_Pool = tuple[str, str, int, bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,30 +68,18 @@ class OutboundLimits:
 
 @dataclass(slots=True)
 class _Call:
-    """One outgoing call, as the resolver and the socket hook see it."""
+    """One outgoing call, from the check of its URL to the end of its answer."""
 
     url: TargetUrl
     may_reach_inbox: bool
     started: float
+    keeps_open: bool
+    pool: _Pool
     dns_s: float = 0.0
     connect_s: float = 0.0
     refusal: str = ""
-    keeps_open: bool = True
     has_socket: bool = False
-    socket: socket.socket | None = None
-
-    @property
-    def is_connected(self) -> bool:
-        if self.socket is None:
-            return False
-        try:
-            self.socket.getpeername()
-        except OSError:
-            return False
-        return True
-
-
-_CALL: ContextVar[_Call] = ContextVar("outbound_call")
+    connection: Connection | None = None
 
 
 class OutboundClient:
@@ -99,17 +93,19 @@ class OutboundClient:
         limits: OutboundLimits = OutboundLimits(),
         ca_file: Path | None = None,
         proxy: str = "",
+        client_certificates: Mapping[str, Path] = MappingProxyType({}),
     ) -> None:
+        """client_certificates: PEM files by the host that is shown them. Raises SetupError for what cannot be used."""
         self._policy = policy
         self._names = names
         self._limits = limits
         self._proxy = _check_proxy(proxy)
-        self._tls = _tls_context(ca_file)
-        self._counts = _Counts()
-        self._session = self._new_session()
-        # An open connection to our own inbox must never carry another path: it has a pool of its own.
-        self._inbox_session = self._new_session()
-        self._closing_session = self._new_session(force_close=True)
+        self._tls = tls_context(ca_file)
+        self._tls_of = {host.lower(): tls_context(ca_file, file) for host, file in client_certificates.items()}
+        self._loop = asyncio.get_running_loop()
+        self._counts = SocketCounts()
+        self._idle: dict[_Pool, list[Connection]] = {}
+        self._sweep_timer: asyncio.TimerHandle | None = None
 
     @property
     def capacity(self) -> int:
@@ -120,86 +116,41 @@ class OutboundClient:
     def _idle_limit(self) -> int:
         return self._limits.sockets // 4
 
-    def _new_session(self, *, force_close: bool = False) -> aiohttp.ClientSession:
-        trace = aiohttp.TraceConfig()
-        trace.on_connection_create_start.append(_note_connect_start)
-        trace.on_connection_create_end.append(_note_connect_end)
-        trace.on_connection_reuseconn.append(self._note_reuse)
-        connector = aiohttp.TCPConnector(
-            limit=0,
-            ssl=self._tls,
-            resolver=_Resolver(self._dialled_addresses),
-            use_dns_cache=False,
-            force_close=force_close,
-            keepalive_timeout=sentinel if force_close else _KEEP_ALIVE_S,
-            socket_factory=self._make_socket,
-            timeout_ceil_threshold=_NEVER,
-        )
-        connector._factory = partial(_BoundedAnswer, loop=asyncio.get_running_loop())  # type: ignore[assignment]  # a subclass
-        return aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._limits.connect_s, ceil_threshold=_NEVER),
-            auto_decompress=False,
-            trust_env=False,
-            read_bufsize=MAX_ANSWER_BYTES,
-            trace_configs=[trace],
-        )
-
     async def close(self) -> None:
-        for session in (self._session, self._inbox_session, self._closing_session):
-            await session.close()
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
+        for connections in self._idle.values():
+            for connection in connections:
+                connection.drop()
+        self._idle.clear()
+        await asyncio.sleep(0)  # the transports' own ends
 
     # --- callbacks --------------------------------------------------------------------------------------------------
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
-        with self._call(url, may_reach_inbox=True) as call:
-            deadline = asyncio.get_running_loop().time() + self._limits.total_s
-            async with asyncio.timeout_at(deadline):
-                response = await self._request(call, "POST", headers, body)
-            return await self._read_answer(call, response, deadline)
-
-    async def _read_answer(self, call: _Call, response: aiohttp.ClientResponse, deadline: float) -> Answer:
-        """The head decides; what happens to the body is told beside it."""
-        body = bytearray()
-        body_error = ""
+        call = self._begin(url, may_reach_inbox=True)
         try:
-            async with asyncio.timeout_at(deadline):
-                while len(body) < MAX_ANSWER_BYTES:
-                    chunk = await response.content.read(MAX_ANSWER_BYTES - len(body))
-                    if not chunk:
-                        break
-                    body += chunk
-        except TimeoutError:
-            body_error = "timeout"
-        except (aiohttp.ClientError, OSError) as exc:
-            body_error = "reset" if isinstance(exc.__cause__, OSError) or isinstance(exc, OSError) else "protocol"
+            return _read_answer(call, await self._ask(call, "POST", headers, body, self._limits.total_s))
+        except _FAILURES as exc:
+            raise self._failure(exc, call) from exc
         finally:
-            is_cut = not response.content.at_eof()
-            response.close() if is_cut or body_error else response.release()
-        return Answer(
-            status=response.status,
-            headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.raw_headers],
-            body=bytes(body),
-            is_cut=is_cut,
-            total_s=time.perf_counter() - call.started,
-            dns_s=call.dns_s,
-            connect_s=call.connect_s,
-            body_error=body_error,
-        )
+            self._end(call)
 
     # --- inputs -----------------------------------------------------------------------------------------------------
 
     async def fetch(self, url: str, path: Path, limit_bytes: int) -> int:
         try:
-            with self._call(url, may_reach_inbox=False) as call:
+            call = self._begin(url, may_reach_inbox=False)
+            try:
                 async with asyncio.timeout(self._limits.download_s):
-                    response = await self._request(call, "GET", {}, None)
-                    try:
-                        return await _save(response, path, limit_bytes)
-                    finally:
-                        response.close()
+                    answer = await self._ask(call, "GET", {}, None, self._limits.download_s)
+                    return await _save(answer, path, limit_bytes)
+            except JobFailed:
+                raise
+            except _FAILURES as exc:
+                raise self._failure(exc, call) from exc
+            finally:
+                self._end(call)
         except DeliveryFailed as exc:
             if exc.reason == "refused_by_policy":
                 raise InputDenied(exc.message) from exc
@@ -207,46 +158,153 @@ class OutboundClient:
 
     # --- one call ---------------------------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def _call(self, url: str, *, may_reach_inbox: bool) -> Iterator[_Call]:
-        """Check the URL, and turn all that can go wrong inside into DeliveryFailed."""
+    def _begin(self, url: str, *, may_reach_inbox: bool) -> _Call:
         try:
             target = self._policy.check_url(url)
         except InvalidArgument as exc:
             raise DeliveryFailed("refused_by_policy", exc.message, retryable=False) from exc
-        call = _Call(target, may_reach_inbox, time.perf_counter())
-        call.keeps_open = not self._proxy and self._counts.idle + self._counts.keeping < self._idle_limit
-        self._counts.keeping += call.keeps_open
-        token = _CALL.set(call)
-        try:
-            yield call
-        except (DeliveryFailed, JobFailed):
-            raise
-        except (aiohttp.ClientError, aiohttp.EofStream, TimeoutError, OSError, ValueError) as exc:
-            raise self._failure(exc, call) from exc
-        finally:
-            _CALL.reset(token)
-            self._counts.keeping -= call.keeps_open
-            self._counts.in_use -= call.has_socket
+        counts = self._counts
+        keeps_open = not self._proxy and counts.idle + counts.keeping < self._idle_limit
+        counts.keeping += keeps_open
+        # An open connection to our own inbox must never carry another path: those have pools of their own.
+        is_inbox = may_reach_inbox and INBOX_PATH.fullmatch(target.target) is not None
+        pool = (target.scheme, target.host, target.port, is_inbox)
+        return _Call(target, may_reach_inbox, time.perf_counter(), keeps_open, pool)
 
-    async def _request(
-        self, call: _Call, method: str, headers: Mapping[str, str], body: bytes | None
-    ) -> aiohttp.ClientResponse:
-        url, sent, more = URL(str(call.url), encoded=True), dict(headers), dict[str, Any]()
-        if self._proxy:
-            # The proxy is told the address that we classified: a name could change before the proxy looks it up.
-            address = (await self._classified(call))[0]
-            literal = f"[{address}]" if address.version == 6 else str(address)
-            url = URL(f"{call.url.scheme}://{literal}:{call.url.port}{call.url.target}", encoded=True)
-            sent["Host"] = call.url.authority
-            more = {"proxy": self._proxy, "server_hostname": call.url.host if call.url.scheme == "https" else None}
-        session = self._session
-        if not call.keeps_open:
-            session = self._closing_session
-            sent["Connection"] = "close"
-        elif call.may_reach_inbox and INBOX_PATH.fullmatch(call.url.target):
-            session = self._inbox_session
-        return await session.request(method, url, headers=sent, data=body, allow_redirects=False, **more)
+    def _end(self, call: _Call) -> None:
+        self._counts.keeping -= call.keeps_open
+        self._counts.in_use -= call.has_socket
+        connection = call.connection
+        if connection is None:
+            return
+        if call.keeps_open and connection.is_reusable:
+            connection.rest()
+            self._idle.setdefault(call.pool, []).append(connection)
+            if self._sweep_timer is None:
+                self._sweep_timer = self._loop.call_later(_KEEP_ALIVE_S / 2, self._sweep)
+        else:
+            connection.drop()
+
+    async def _ask(
+        self, call: _Call, method: str, headers: Mapping[str, str], body: bytes | None, limit_s: float
+    ) -> Connection:
+        """Send the request and wait for the answer, or the head of one that may be long."""
+        deadline = self._loop.time() + limit_s
+        connection = call.connection = self._take_idle(call)
+        target = call.url.target
+        if connection is None:
+            async with asyncio.timeout_at(deadline):
+                if self._proxy:
+                    connection, target = await self._connect_by_proxy(self._proxy, call)
+                    if call.url.scheme == "http":
+                        headers = {**headers, **_proxy_headers(self._proxy)}
+                else:
+                    addresses = await self._classified(call)
+                    connection = await self._connect(call, addresses, call.url.port, self._tls_for(call), call.url.host)
+            call.connection = connection
+        request = _request(method, target, call.url.authority, headers, body, keeps_open=call.keeps_open)
+        await connection.exchange(request, deadline, 0 if body is None else MAX_ANSWER_BYTES)
+        return connection
+
+    # --- connections ------------------------------------------------------------------------------------------------
+
+    def _take_idle(self, call: _Call) -> Connection | None:
+        """The one that was used last, so that the others come to their end when fewer are needed."""
+        idle = self._idle.get(call.pool) if call.keeps_open else None
+        oldest = self._loop.time() - _KEEP_ALIVE_S
+        while idle:
+            connection = idle.pop()
+            if connection.is_open and connection.idle_since > oldest:
+                self._note_socket(call)
+                return connection
+            connection.drop()
+        return None
+
+    def _sweep(self) -> None:
+        """Close what has been idle for too long."""
+        self._sweep_timer = None
+        oldest = self._loop.time() - _KEEP_ALIVE_S
+        for pool, connections in list(self._idle.items()):
+            kept = [one for one in connections if one.is_open and one.idle_since > oldest]
+            for connection in set(connections).difference(kept):
+                connection.drop()
+            if kept:
+                self._idle[pool] = kept
+            else:
+                del self._idle[pool]
+        if self._idle:
+            self._sweep_timer = self._loop.call_later(_KEEP_ALIVE_S / 2, self._sweep)
+
+    def _tls_for(self, call: _Call) -> ssl.SSLContext | None:
+        return self._tls_of.get(call.url.host, self._tls) if call.url.scheme == "https" else None
+
+    async def _connect(
+        self, call: _Call, addresses: Sequence[Address], port: int, tls: ssl.SSLContext | None, host: str
+    ) -> Connection:
+        """A connection to one of the addresses; `host` is whom TLS expects there."""
+        started, is_connected = time.perf_counter(), False
+        places = [_place(address, port) for address in addresses[:_TRIED_ADDRESSES]]
+        try:
+            async with asyncio.timeout(self._limits.connect_s):
+                made = await start_connection(
+                    places,
+                    happy_eyeballs_delay=_NEXT_ADDRESS_S,
+                    loop=self._loop,
+                    socket_factory=partial(self._make_socket, call),
+                )
+                is_connected = True
+                _, connection = await self._loop.create_connection(
+                    lambda: Connection(self._loop),
+                    sock=made,
+                    ssl=tls,
+                    server_hostname=host if tls else None,
+                    ssl_shutdown_timeout=_TLS_GOODBYE_S if tls else None,
+                )
+        except (TimeoutError, OSError, RuntimeError) as exc:  # uvloop raises RuntimeError for some
+            if is_connected:
+                made.close()
+            raise self._connect_failure(exc, call, is_in_tls=is_connected and tls is not None) from exc
+        call.connect_s += time.perf_counter() - started
+        return connection
+
+    async def _connect_by_proxy(self, proxy: URL, call: _Call) -> tuple[Connection, str]:
+        """A connection by way of the proxy, and the request's target on it.
+
+        The proxy is told the address that we classified: a name could change before the proxy looks it up.
+        """
+        address = (await self._classified(call))[0]
+        place = f"[{address}]" if address.version == 6 else str(address)
+        assert proxy.host and proxy.port
+        proxies = [plain_address(text) for text in await self._look_up(proxy.host)]
+        proxy_tls = self._tls if proxy.scheme == "https" else None
+        connection = await self._connect(call, proxies, proxy.port, proxy_tls, proxy.host)
+        call.connection = connection
+        if call.url.scheme == "http":
+            return connection, f"http://{place}:{call.url.port}{call.url.target}".replace(":80/", "/", 1)
+        await self._open_tunnel(connection, call, f"{place}:{call.url.port}")
+        return connection, call.url.target
+
+    async def _open_tunnel(self, connection: Connection, call: _Call, place: str) -> None:
+        """Have the proxy connect to the receiver, and speak TLS with that one."""
+        headers = _proxy_headers(self._proxy)
+        deadline = self._loop.time() + self._limits.connect_s
+        await connection.exchange(
+            _request("CONNECT", place, place, headers, None, keeps_open=True), deadline, 0, is_tunnel=True
+        )
+        assert connection.message is not None and connection.transport is not None
+        if connection.message.code != 200:
+            raise DeliveryFailed("connect", f"the proxy answered {connection.message.code}")
+        tls = self._tls_for(call)
+        assert tls is not None
+        try:
+            async with asyncio.timeout(self._limits.connect_s):
+                connection.transport = await self._loop.start_tls(
+                    connection.transport, connection, tls, server_hostname=call.url.host
+                )
+        except (TimeoutError, OSError) as exc:
+            raise self._connect_failure(exc, call, is_in_tls=True) from exc
+
+    # --- addresses --------------------------------------------------------------------------------------------------
 
     async def _classified(self, call: _Call) -> list[Address]:
         """All addresses of the URL's host. Raises DeliveryFailed when there is none, or when one is forbidden."""
@@ -262,12 +320,6 @@ class OutboundClient:
                 raise DeliveryFailed("refused_by_policy", refusal, retryable=False)
         return addresses
 
-    async def _dialled_addresses(self, host: str) -> list[Address]:
-        """Where the connector may connect to: the classified addresses of its call, or the proxy's."""
-        if self._proxy:
-            return [plain_address(text) for text in await self._look_up(host)]
-        return await self._classified(_CALL.get())
-
     async def _look_up(self, host: str) -> list[str]:
         try:
             texts = await self._names.addresses(host)
@@ -279,58 +331,101 @@ class OutboundClient:
             raise DeliveryFailed("dns", f"the name {host} has no address")
         return texts
 
-    def _make_socket(self, addr_info: tuple[Any, ...]) -> socket.socket:
-        """Called by the connector with the address it is about to connect to: the last look."""
-        family, kind, protocol, _, sockaddr = addr_info
-        call = _CALL.get()
+    def _make_socket(self, call: _Call, place: tuple[Any, ...]) -> socket.socket:
+        """Called with the address that is about to be connected to: the last look."""
+        family, kind, protocol, _, sockaddr = place
         if not self._proxy:
             address = plain_address(sockaddr[0])
             call.refusal = self._policy.refusal(call.url, address, may_reach_inbox=call.may_reach_inbox)
             if call.refusal:
                 raise PermissionError(call.refusal)
         self._note_socket(call)
-        call.socket = _CountedSocket(self._counts, family, kind, protocol)
-        return call.socket
-
-    async def _note_reuse(self, _session: object, _context: object, _params: object) -> None:
-        self._note_socket(_CALL.get())
+        return CountedSocket(self._counts, family, kind, protocol)
 
     def _note_socket(self, call: _Call) -> None:
         if not call.has_socket:
             call.has_socket = True
             self._counts.in_use += 1
 
-    def _failure(self, exc: Exception, call: _Call) -> DeliveryFailed:
+    # --- failures ---------------------------------------------------------------------------------------------------
+
+    def _connect_failure(self, exc: Exception, call: _Call, *, is_in_tls: bool) -> DeliveryFailed:
         if call.refusal:
             return DeliveryFailed("refused_by_policy", call.refusal, retryable=False)
-        text = str(exc) or type(exc).__name__
+        reason, what = ("tls", "TLS handshake") if is_in_tls else ("connect", "connection")
+        if isinstance(exc, TimeoutError) and exc.errno is None:
+            return DeliveryFailed(reason, f"no {what} within {self._limits.connect_s:g} s")
+        if is_in_tls and not isinstance(exc, ssl.SSLError):
+            return DeliveryFailed(reason, "the connection was closed during the TLS handshake")
+        words = exc.strerror if isinstance(exc, OSError) and not is_in_tls else ""
+        return DeliveryFailed(reason, words or str(exc) or type(exc).__name__)
+
+    def _failure(self, exc: Exception, call: _Call) -> DeliveryFailed:
         match exc:
-            case aiohttp.ConnectionTimeoutError():
-                is_tls = call.url.scheme == "https" and call.is_connected
-                what = "TLS handshake" if is_tls else "connection"
-                return DeliveryFailed("tls" if is_tls else "connect", f"no {what} within {self._limits.connect_s:g} s")
             case TimeoutError():
                 limit = self._limits.total_s if call.may_reach_inbox else self._limits.download_s
                 return DeliveryFailed("timeout", f"no complete answer within {limit:g} s")
-            case aiohttp.ClientSSLError() | ssl.SSLError() | ssl.CertificateError():
-                return DeliveryFailed("tls", text)
-            case aiohttp.ClientConnectorError():
-                return DeliveryFailed("connect", exc.os_error.strerror or text)
-            case aiohttp.ServerDisconnectedError() | OSError():
+            case ssl.SSLError():
+                return DeliveryFailed("tls", str(exc))
+            case OSError():
                 return DeliveryFailed("reset", "the connection was closed before the answer's head was complete")
-        return DeliveryFailed("protocol", text[:500])
+        return DeliveryFailed("protocol", (str(exc) or type(exc).__name__)[:500])
 
 
-async def _save(response: aiohttp.ClientResponse, path: Path, limit_bytes: int) -> int:
-    if response.status != 200:
-        raise InputDownloadFailed(f"the URL answered {response.status}; only 200 is taken, redirects are not followed")
-    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+_FAILURES = (aiohttp.ClientError, HttpProcessingError, TimeoutError, OSError, ValueError)
+
+
+def _place(address: Address, port: int) -> tuple[int, int, int, str, tuple[Any, ...]]:
+    """As getaddrinfo has it."""
+    if address.version == 4:
+        return socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (str(address), port)
+    return socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (str(address), port, 0, 0)
+
+
+def _request(
+    method: str, target: str, authority: str, headers: Mapping[str, str], body: bytes | None, *, keeps_open: bool
+) -> bytes:
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {authority}", *(f"{name}: {headers[name]}" for name in headers)]
+    if body is not None:
+        lines.append(f"Content-Length: {len(body)}")
+    if not keeps_open:
+        lines.append("Connection: close")
+    head = "\r\n".join(lines)
+    if head.count("\r") != len(lines) - 1 or head.count("\n") != len(lines) - 1:
+        raise ValueError("a header holds a line break")
+    return head.encode() + b"\r\n\r\n" + (body or b"")
+
+
+def _read_answer(call: _Call, connection: Connection) -> Answer:
+    """The head decides; what happened to the body is told beside it."""
+    message, payload = connection.message, connection.payload
+    assert message is not None
+    body = payload.read_nowait(MAX_ANSWER_BYTES)
+    return Answer(
+        status=message.code,
+        headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in message.raw_headers],
+        body=body,
+        is_cut=not payload.at_eof(),
+        total_s=time.perf_counter() - call.started,
+        dns_s=call.dns_s,
+        connect_s=call.connect_s,
+        body_error=connection.body_error,
+    )
+
+
+async def _save(answer: Connection, path: Path, limit_bytes: int) -> int:
+    head = answer.message
+    assert head is not None
+    if head.code != 200:
+        raise InputDownloadFailed(f"the URL answered {head.code}; only 200 is taken, redirects are not followed")
+    if head.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise InputDownloadFailed("the URL answered with a Content-Encoding, although none was asked for")
-    if (response.content_length or 0) > limit_bytes:
-        raise UnreadableInput(f"the input has {response.content_length} bytes; at most {limit_bytes} are allowed")
+    announced = int(head.headers.get("Content-Length", "0"))  # the parser takes digits only
+    if announced > limit_bytes:
+        raise UnreadableInput(f"the input has {announced} bytes; at most {limit_bytes} are allowed")
     size = 0
     with path.open("wb") as file:
-        async for block in _blocks(response):
+        async for block in _blocks(answer.payload):
             size += len(block)
             if size > limit_bytes:
                 raise UnreadableInput(f"the input has more than {limit_bytes} bytes")
@@ -338,114 +433,15 @@ async def _save(response: aiohttp.ClientResponse, path: Path, limit_bytes: int) 
     return size
 
 
-async def _blocks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+async def _blocks(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
     block = bytearray()
-    async for chunk in response.content.iter_any():
+    async for chunk in content.iter_any():
         block += chunk
         if len(block) >= _WRITE_BYTES:
             yield bytes(block)
             block.clear()
     if block:
         yield bytes(block)
-
-
-class _Resolver(AbstractResolver):
-    """Gives the connector the classified addresses of the call it connects for, and nothing else."""
-
-    def __init__(self, addresses: Callable[[str], Awaitable[Sequence[Address]]]) -> None:
-        self._addresses = addresses
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        return [
-            ResolveResult(
-                hostname=host,
-                host=str(address),
-                port=port,
-                family=socket.AF_INET if address.version == 4 else socket.AF_INET6,
-                proto=socket.IPPROTO_TCP,
-                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
-            )
-            for address in (await self._addresses(host))[:_TRIED_ADDRESSES]
-        ]
-
-    async def close(self) -> None:
-        """Nothing is held."""
-
-
-class _BoundedAnswer(ResponseHandler):
-    """Ends a connection whose answer has too long a head, interim heads included.
-
-    aiohttp bounds each header and their number, which is a megabyte together; there is no public hook for the sum.
-    """
-
-    _head_bytes = 0
-    _is_in_head = False
-
-    def set_response_params(self, **params: Any) -> None:
-        self._head_bytes, self._is_in_head = 0, True
-        super().set_response_params(**params)
-
-    def feed_data(self, data: Any, size: int = 0) -> None:
-        if data[0].code >= 200:
-            self._is_in_head = False
-        super().feed_data(data, size)
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._is_in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > _MAX_HEAD_BYTES:
-                problem = HttpProcessingError(message=f"the answer's head is longer than {_MAX_HEAD_BYTES} bytes")
-                self.set_exception(problem)
-                self.abort()
-
-
-@dataclass(slots=True)
-class _Counts:
-    """Sockets that are open, those in use by a call, and calls whose connection will stay open."""
-
-    open: int = 0
-    in_use: int = 0
-    keeping: int = 0
-
-    @property
-    def idle(self) -> int:
-        return self.open - self.in_use
-
-
-class _CountedSocket(socket.socket):
-    """Tells when it is closed; asyncio closes sockets, uvloop detaches and closes the descriptor itself."""
-
-    def __init__(self, count: _Counts, family: int, kind: int, protocol: int) -> None:
-        super().__init__(family, kind, protocol)
-        self._count = count
-        self._is_counted = True
-        count.open += 1
-
-    def _leave(self) -> None:
-        if self._is_counted and self.fileno() < 0:
-            self._is_counted = False
-            self._count.open -= 1
-
-    def close(self) -> None:
-        super().close()
-        self._leave()
-
-    def detach(self) -> int:
-        descriptor = super().detach()
-        self._leave()
-        return descriptor
-
-
-async def _note_connect_start(_session: object, context: Any, _params: object) -> None:
-    context.started = time.perf_counter()
-
-
-async def _note_connect_end(_session: object, context: Any, _params: object) -> None:
-    call = _CALL.get()
-    call.connect_s = max(0.0, time.perf_counter() - context.started - call.dns_s)
 
 
 def _check_proxy(proxy: str) -> URL | None:
@@ -457,12 +453,8 @@ def _check_proxy(proxy: str) -> URL | None:
     return url
 
 
-def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
-    """The system's certificates and, beside them, the operator's own."""
-    context = ssl.create_default_context()
-    if ca_file is not None:
-        try:
-            context.load_verify_locations(ca_file)
-        except (OSError, ssl.SSLError) as exc:
-            raise SetupError(f"ca_file {ca_file} cannot be used: {exc}", "name a file of PEM certificates") from exc
-    return context
+def _proxy_headers(proxy: URL | None) -> dict[str, str]:
+    if proxy is None or not proxy.user:
+        return {}
+    words = f"{proxy.user}:{proxy.password or ''}".encode()
+    return {"Proxy-Authorization": f"Basic {base64.b64encode(words).decode()}"}

@@ -1,4 +1,4 @@
-"""The tables of deliveries, their attempts, and the targets they go to.
+"""The tables of deliveries, their attempts, the targets they go to, and the secrets that sign for a bucket.
 
 `target.wake_us` is when a deliverer should look at the target: when its next delivery is due, when its lease ends, or
 never (NULL). So what is due is found on one index however many deliveries wait behind paused or failing receivers.
@@ -7,7 +7,7 @@ A new delivery (sequence 0) touches no target; admitting it does.
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, Text, text
+from sqlalchemy import BigInteger, Column, Float, Index, Integer, LargeBinary, Table, Text, text
 
 from cloudfinite.adapters.schema_base import metadata, row_number
 
@@ -74,9 +74,17 @@ target = Table(
     Column("open_until_us", BigInteger),
     Column("next_sequence", BigInteger, nullable=False, server_default=text("1")),
     Column("secrets", Text, nullable=False, server_default=text("'[]'")),
+    Column("rate_per_s", Float, nullable=False, server_default=text("0")),
     Column("lease_owner", Text),
     Column("lease_token", BigInteger, nullable=False, server_default=text("0")),
     Column("wake_us", BigInteger),
     _partial_index("target_wake", "wake_us", where="wake_us IS NOT NULL"),
     _partial_index("target_owner", "lease_owner", where="lease_owner IS NOT NULL"),
+)
+
+bucket_signing = Table(
+    "bucket_signing",
+    metadata,
+    Column("bucket", Text, primary_key=True),
+    Column("secrets", Text, nullable=False, server_default=text("'[]'")),
 )

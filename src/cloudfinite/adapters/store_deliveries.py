@@ -5,8 +5,6 @@ What the deliverer does – admit, lease, take, record – is in `store_targets`
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from heapq import merge
@@ -17,8 +15,8 @@ from sqlalchemy import Row, bindparam, select, text
 
 from cloudfinite.adapters.schema_base import from_us, optional_us, to_us
 from cloudfinite.adapters.schema_deliveries import delivery
-from cloudfinite.adapters.store_targets import SqlTargetRows, read_delivery, read_target
-from cloudfinite.domain.delivery import Attempt, Delivery, DeliveryFilter, DeliveryState, Target, TargetSecret
+from cloudfinite.adapters.store_targets import Both, SqlTargetRows, read_secrets, secrets_text
+from cloudfinite.domain.delivery import Attempt, Delivery, DeliveryFilter, DeliveryState, SigningSecret, Target
 
 _INSERT = text("""
     INSERT INTO delivery (id, job_id, bucket, url, event, content_type, request_id, state, created_us, next_us,
@@ -51,7 +49,16 @@ _HURRY = text("UPDATE delivery SET next_us = :now WHERE url = :url AND state = '
 _WAKE = text("""
     UPDATE target SET open_until_us = NULL, wake_us = :now
     WHERE url = :url AND state = 'active' AND lease_owner IS NULL""")
+_SET_RATE = text("UPDATE target SET rate_per_s = :rate WHERE url = :url")
+_REMOVE_TARGET = text("DELETE FROM target WHERE url = :url")
+_CANCEL = text("""
+    UPDATE delivery SET state = 'cancelled', ended_us = :now
+    WHERE seq IN (SELECT seq FROM delivery WHERE url = :url AND state = 'waiting' ORDER BY seq LIMIT :n)""")
 _SET_SECRETS = text("UPDATE target SET secrets = :secrets WHERE url = :url")
+_BUCKET_SECRETS = text("SELECT bucket, secrets FROM bucket_signing")
+_ADD_BUCKET_SECRETS = text("INSERT INTO bucket_signing (bucket) VALUES (:bucket) ON CONFLICT (bucket) DO NOTHING")
+_LOCK_BUCKET_SECRETS = Both.of("SELECT secrets FROM bucket_signing WHERE bucket = :bucket {lock:FOR UPDATE}")
+_SET_BUCKET_SECRETS = text("UPDATE bucket_signing SET secrets = :secrets WHERE bucket = :bucket")
 
 _ENDED_STATES = (DeliveryState.FAILED, DeliveryState.REFUSED)
 _LISTED = select(*(column for column in delivery.c if column.name != "body"))
@@ -71,7 +78,7 @@ class SqlDeliveryRows(SqlTargetRows):
             "request_id": item.request_id,
             "state": item.state.value,
             "created_us": to_us(item.created_at),
-            "next_us": to_us(item.next_at),
+            "next_us": to_us(item.next_at) + self._ahead_us,
             "ended_us": optional_us(item.ended_at),
             "body": item.body,
         }
@@ -79,13 +86,13 @@ class SqlDeliveryRows(SqlTargetRows):
 
     def get(self, delivery_id: str) -> Delivery | None:
         row = self._db.execute(_GET, {"id": delivery_id}).one_or_none()
-        return read_delivery(row, bytes(row.body)) if row else None
+        return self._read_delivery(row, bytes(row.body)) if row else None
 
     def select(self, wanted: DeliveryFilter) -> list[tuple[Delivery, int]]:
         # One query per state, each limited and in index order, then merged: nothing is ever sorted whole.
         pages = [self._page(wanted, state) for state in wanted.states or DeliveryState]
         rows = islice(merge(*pages, key=lambda row: -int(row.seq)), wanted.size)
-        return [(read_delivery(row, b""), row.seq) for row in rows]
+        return [(self._read_delivery(row, b""), row.seq) for row in rows]
 
     def _page(self, wanted: DeliveryFilter, state: DeliveryState) -> list[Row[Any]]:
         query = _LISTED.where(delivery.c.state == text(f"'{state}'"))
@@ -121,10 +128,10 @@ class SqlDeliveryRows(SqlTargetRows):
 
     def target(self, url: str) -> Target | None:
         row = self._db.execute(_TARGET, {"url": url}).one_or_none()
-        return read_target(row) if row else None
+        return self._read_target(row) if row else None
 
     def targets(self, after: str = "", limit: int = 100) -> list[Target]:
-        return [read_target(row) for row in self._db.execute(_TARGETS, {"after": after, "n": limit})]
+        return [self._read_target(row) for row in self._db.execute(_TARGETS, {"after": after, "n": limit})]
 
     def pause(self, url: str, reason: str) -> Target | None:
         self._db.execute(_PAUSE, {"url": url, "reason": reason})
@@ -134,25 +141,52 @@ class SqlDeliveryRows(SqlTargetRows):
         if self._lock(url) is None:
             return None
         self._db.execute(_RESUME, {"url": url})
-        self._db.execute(_HURRY, {"url": url, "now": to_us(self._unit.now)})
+        self._db.execute(_HURRY, {"url": url, "now": self._steady_us})
         self._wake([url])
         return self.target(url)
 
-    def set_secrets(self, url: str, secrets: Sequence[TargetSecret]) -> None:
+    def lock_secrets(self, url: str) -> tuple[SigningSecret, ...]:
+        return read_secrets(self._ensure(url).secrets)
+
+    def set_secrets(self, url: str, secrets: Sequence[SigningSecret]) -> None:
         self._ensure(url)
-        self._db.execute(_SET_SECRETS, {"url": url, "secrets": _secrets_text(secrets)})
+        self._db.execute(_SET_SECRETS, {"url": url, "secrets": secrets_text(secrets)})
+
+    def all_bucket_secrets(self) -> dict[str, tuple[SigningSecret, ...]]:
+        return {row.bucket: read_secrets(row.secrets) for row in self._db.execute(_BUCKET_SECRETS)}
+
+    def lock_bucket_secrets(self, bucket: str) -> tuple[SigningSecret, ...]:
+        self._db.execute(_ADD_BUCKET_SECRETS, {"bucket": bucket})
+        return read_secrets(self._execute(_LOCK_BUCKET_SECRETS, bucket=bucket).scalar_one())
+
+    def set_bucket_secrets(self, bucket: str, secrets: Sequence[SigningSecret]) -> None:
+        self.lock_bucket_secrets(bucket)
+        self._db.execute(_SET_BUCKET_SECRETS, {"bucket": bucket, "secrets": secrets_text(secrets)})
+
+    def set_rate(self, url: str, rate_per_s: float) -> None:
+        self._ensure(url)
+        self._db.execute(_SET_RATE, {"url": url, "rate": rate_per_s})
+
+    def cancel(self, url: str, limit: int) -> int:
+        # Who numbers a delivery holds this lock: all that are numbered are seen here, and the others make a new target.
+        if self._lock(url) is None:
+            return 0
+        values = {"url": url, "now": self._now_us, "n": limit}
+        count: int = self._db.execute(_CANCEL, values).rowcount
+        if count < limit:
+            self._db.execute(_REMOVE_TARGET, {"url": url})
+        return count
 
     def replay(self, ids: Sequence[str]) -> set[str]:
         if not ids:
             return set()
-        now = to_us(self._unit.now)
-        urls = set(self._db.execute(_REPLAY, {"ids": sorted(ids), "now": now}).scalars())
+        urls = set(self._db.execute(_REPLAY, {"ids": sorted(ids), "now": self._steady_us}).scalars())
         self._wake(urls)
         return urls
 
     def _wake(self, urls: Iterable[str]) -> None:
         for url in sorted(urls):
-            self._db.execute(_WAKE, {"url": url, "now": to_us(self._unit.now)})
+            self._db.execute(_WAKE, {"url": url, "now": self._steady_us})
 
     def ended(self, url: str, since: datetime, limit: int) -> list[str]:
         found: list[str] = []
@@ -163,19 +197,12 @@ class SqlDeliveryRows(SqlTargetRows):
 
     def purge(self, before: datetime, limit: int) -> int:
         found: list[str] = []
-        for state in (DeliveryState.DELIVERED, *_ENDED_STATES):
+        for state in DeliveryState:
+            if state is DeliveryState.WAITING:
+                continue
             values = {"state": state.value, "before": to_us(before), "n": limit - len(found)}
             found += self._db.execute(_PURGED, values).scalars()
         if found:
             self._db.execute(_DELETE_ATTEMPTS, {"ids": found})
             self._db.execute(_DELETE, {"ids": found})
         return len(found)
-
-
-def _secrets_text(secrets: Sequence[TargetSecret]) -> str:
-    return json.dumps(
-        [
-            {"sealed": base64.b64encode(secret.sealed).decode(), "until_us": optional_us(secret.until)}
-            for secret in secrets
-        ]
-    )

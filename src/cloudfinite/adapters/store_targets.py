@@ -1,13 +1,14 @@
 """The SQL of the deliverer: admit new deliveries, lease targets, take what is due, record attempts.
 
-All statements walk an index, whatever lies behind it: `delivery_new`, `delivery_due`, `target_wake`.
+All statements walk an index, whatever lies behind it: `delivery_new`, `delivery_due`, `target_wake`. `next_us`,
+`wake_us` and `open_until_us` are the steady clock's: what is due is neither hurried nor delayed when a clock is set.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -22,22 +23,22 @@ from cloudfinite.domain.delivery import (
     AttemptResult,
     Delivery,
     DeliveryState,
+    SigningSecret,
     Target,
     TargetLease,
-    TargetSecret,
     TargetState,
 )
 
 
 @dataclass(frozen=True, slots=True)
-class _Both:
+class Both:
     """One statement in the two dialects' words: SQLite is told its index, PostgreSQL locks rows."""
 
     sqlite: TextClause
     postgres: TextClause
 
     @classmethod
-    def of(cls, words: str, lists: Sequence[str] = ()) -> _Both:
+    def of(cls, words: str, lists: Sequence[str] = ()) -> Both:
         """`{by:<index>}` and `{lock:<clause>}` mark the places."""
         sqlite, postgres = words, words
         for part in [piece.split("}")[0] for piece in words.split("{")[1:]]:
@@ -51,11 +52,11 @@ class _Both:
 # --- new deliveries
 _HELD_ELSEWHERE = """EXISTS (SELECT 1 FROM target WHERE target.url = delivery.url AND target.lease_owner IS NOT NULL
                              AND target.lease_owner <> :owner AND target.wake_us > :now)"""
-_NEW = _Both.of(f"""
+_NEW = Both.of(f"""
     SELECT seq, id, url FROM delivery {{by:delivery_new}} WHERE state = 'waiting' AND sequence = 0
         AND NOT {_HELD_ELSEWHERE}
     ORDER BY seq LIMIT :n {{lock:FOR UPDATE OF delivery SKIP LOCKED}}""")
-_NEW_GIVEN = _Both.of(
+_NEW_GIVEN = Both.of(
     f"""
     SELECT seq, id, url FROM delivery WHERE id IN :ids AND state = 'waiting' AND sequence = 0 AND NOT {_HELD_ELSEWHERE}
     ORDER BY seq {{lock:FOR UPDATE OF delivery SKIP LOCKED}}""",
@@ -65,16 +66,19 @@ _NUMBER = text("UPDATE delivery SET sequence = :sequence WHERE seq = :seq")
 
 # --- targets
 _ADD_TARGET = text("INSERT INTO target (url) VALUES (:url) ON CONFLICT (url) DO NOTHING")
-_LOCK = _Both.of("SELECT * FROM target WHERE url = :url {lock:FOR UPDATE}")
+_LOCK = Both.of("SELECT * FROM target WHERE url = :url {lock:FOR UPDATE}")
 _ADVANCE = text("UPDATE target SET next_sequence = :next WHERE url = :url")
 _SET_WAKE = text("UPDATE target SET wake_us = :wake WHERE url = :url")
 _LEASE = text("""
     UPDATE target SET lease_owner = :owner, lease_token = lease_token + 1, wake_us = :until
     WHERE url IN :urls RETURNING *""").bindparams(bindparam("urls", expanding=True))
-_DUE_TARGETS = _Both.of("""
+_DUE_TARGETS = Both.of("""
     SELECT url FROM target {by:target_wake} WHERE wake_us <= :now ORDER BY wake_us LIMIT :n
     {lock:FOR UPDATE SKIP LOCKED}""")
-_RENEW = text("UPDATE target SET wake_us = :until WHERE lease_owner = :owner RETURNING *")
+# Locked in the order of URLs, like everywhere: else two transactions wait for each other until one is refused.
+_RENEW = Both.of("""
+    UPDATE target SET wake_us = :until
+    WHERE url IN (SELECT url FROM target WHERE lease_owner = :owner ORDER BY url {lock:FOR UPDATE}) RETURNING *""")
 _OWNED = text("SELECT url FROM target WHERE lease_owner = :owner")
 _LEASED = text("SELECT url FROM target WHERE lease_owner IS NOT NULL")
 _RELEASE = text("UPDATE target SET lease_owner = NULL, wake_us = :wake WHERE url = :url")
@@ -85,14 +89,14 @@ _LEARN = text("""
 _NEXT_WAKE = text("SELECT min(wake_us) FROM target")
 
 # --- due deliveries
-_DUE = _Both.of(
+_DUE = Both.of(
     """
     SELECT * FROM delivery {by:delivery_due} WHERE state = 'waiting' AND url = :url AND next_us <= :now
         AND sequence > 0 AND id NOT IN :exclude
     ORDER BY next_us, seq LIMIT :n""",
     ["exclude"],
 )
-_NEXT_DUE = _Both.of("""
+_NEXT_DUE = Both.of("""
     SELECT next_us FROM delivery {by:delivery_due} WHERE state = 'waiting' AND url = :url AND sequence > 0
         AND next_us > :after
     ORDER BY next_us LIMIT 1""")
@@ -115,9 +119,15 @@ _END = text("""
 # --- figures
 _WAITING = text("SELECT count(*) FROM delivery WHERE state = 'waiting'")
 _OLDEST = text("SELECT created_us FROM delivery WHERE state = 'waiting' ORDER BY seq LIMIT 1")
-_OLDEST_NEW = _Both.of(f"""
-    SELECT created_us FROM delivery {{by:delivery_new}} WHERE state = 'waiting' AND sequence = 0
+_OLDEST_NEW = Both.of(f"""
+    SELECT next_us FROM delivery {{by:delivery_new}} WHERE state = 'waiting' AND sequence = 0
         AND NOT {_HELD_ELSEWHERE} ORDER BY seq LIMIT 1""")
+_SILENT_HOLDER = Both.of("""
+    SELECT min(wake_us) FROM target {by:target_wake} WHERE wake_us <= :before
+        AND lease_owner IS NOT NULL AND lease_owner <> :owner
+        AND EXISTS (SELECT 1 FROM delivery WHERE state = 'waiting' AND url = target.url AND next_us <= :now)""")
+
+_A_SECOND_US = 1_000_000
 
 
 class SqlTargetRows:
@@ -134,13 +144,25 @@ class SqlTargetRows:
     def _now_us(self) -> int:
         return to_us(self._unit.now)
 
-    def _execute(self, statement: _Both, **values: Any) -> Any:
+    @property
+    def _steady_us(self) -> int:
+        return to_us(self._unit.steady)
+
+    @property
+    def _ahead_us(self) -> int:
+        """By how much the steady clock is before the other one: not at all until that one is set."""
+        if is_postgres(self._db):
+            return 0
+        ahead = self._steady_us - self._now_us
+        return ahead if abs(ahead) > _A_SECOND_US else 0
+
+    def _execute(self, statement: Both, **values: Any) -> Any:
         return self._db.execute(statement.postgres if is_postgres(self._db) else statement.sqlite, values)
 
     # --- admit ------------------------------------------------------------------------------------------------------
 
     def admit(self, owner: str, lease: timedelta, room: int, limit: int, ids: Sequence[str] = ()) -> Admission:
-        values = {"owner": owner, "now": self._now_us}
+        values = {"owner": owner, "now": self._steady_us}
         if ids:
             rows = self._execute(_NEW_GIVEN, ids=list(ids), **values).all()
         else:
@@ -166,7 +188,7 @@ class SqlTargetRows:
 
     def _attend(self, target: Row[Any], owner: str, *, can_lease: bool) -> bool:
         """Whether to lease a target that got new deliveries; else see that it is woken for them in time."""
-        now = self._now_us
+        now = self._steady_us
         is_leased = target.lease_owner is not None and (target.lease_owner == owner or target.wake_us > now)
         if is_leased or target.state != TargetState.ACTIVE:
             return False
@@ -192,16 +214,16 @@ class SqlTargetRows:
     # --- lease ------------------------------------------------------------------------------------------------------
 
     def lease_due(self, owner: str, lease: timedelta, limit: int) -> list[TargetLease]:
-        urls = self._execute(_DUE_TARGETS, now=self._now_us, n=limit).scalars().all()
+        urls = self._execute(_DUE_TARGETS, now=self._steady_us, n=limit).scalars().all()
         return self._lease(urls, owner, lease) if urls else []
 
     def _lease(self, urls: Sequence[str], owner: str, lease: timedelta) -> list[TargetLease]:
-        values = {"urls": list(urls), "owner": owner, "until": self._now_us + _span_us(lease)}
-        return [TargetLease(read_target(row), owner, row.lease_token) for row in self._db.execute(_LEASE, values)]
+        values = {"urls": list(urls), "owner": owner, "until": self._steady_us + _span_us(lease)}
+        return [TargetLease(self._read_target(row), owner, row.lease_token) for row in self._db.execute(_LEASE, values)]
 
     def renew(self, owner: str, lease: timedelta) -> dict[str, Target]:
-        values = {"owner": owner, "until": self._now_us + _span_us(lease)}
-        return {row.url: read_target(row) for row in self._db.execute(_RENEW, values)}
+        rows = self._execute(_RENEW, owner=owner, until=self._steady_us + _span_us(lease))
+        return {row.url: self._read_target(row) for row in rows}
 
     def release(self, owner: str, urls: Sequence[str]) -> None:
         for url in sorted(urls):
@@ -222,7 +244,7 @@ class SqlTargetRows:
         wake = None
         if due is not None and target.state == TargetState.ACTIVE:
             # Behind those that wait already: a long backlog is no title to the next turn.
-            wake = max(due, target.open_until_us or 0, self._now_us)
+            wake = max(due, target.open_until_us or 0, self._steady_us)
         self._db.execute(_RELEASE, {"url": target.url, "wake": wake})
 
     def next_wake(self) -> timedelta | None:
@@ -230,26 +252,26 @@ class SqlTargetRows:
         return None if wake is None else self._until(wake)
 
     def _until(self, at_us: int) -> timedelta:
-        return timedelta(microseconds=max(0, at_us - self._now_us))
+        return timedelta(microseconds=max(0, at_us - self._steady_us))
 
     # --- take, record -----------------------------------------------------------------------------------------------
 
     def take_due(self, url: str, limit: int, exclude: Sequence[str]) -> tuple[list[Delivery], timedelta | None]:
-        now = self._now_us
+        now = self._steady_us
         rows = self._execute(_DUE, url=url, now=now, n=limit, exclude=list(exclude)).all()
-        due = [read_delivery(row, bytes(row.body)) for row in rows]
+        due = [self._read_delivery(row, bytes(row.body)) for row in rows]
         if len(due) == limit:
             return due, timedelta(0)
         following = self._execute(_NEXT_DUE, url=url, after=now).scalar()
         return due, None if following is None else self._until(following)
 
-    def record(self, results: Sequence[AttemptResult], leases: Sequence[TargetLease]) -> set[str]:
+    def record(self, results: Sequence[AttemptResult], leases: Sequence[TargetLease], as_of: datetime) -> set[str]:
         if results:
             self._db.execute(_ATTEMPT, [_attempt_values(result) for result in results])
         self._follow(sorted(results, key=lambda result: result.attempt.delivery_id))
         lost: set[str] = set()
         for lease in sorted(leases, key=lambda lease: lease.target.url):
-            if self._db.execute(_LEARN, _target_values(lease)).rowcount != 1:
+            if self._db.execute(_LEARN, self._target_values(lease, as_of)).rowcount != 1:
                 lost.add(lease.target.url)
         return lost
 
@@ -262,7 +284,7 @@ class SqlTargetRows:
                 case DeliveryState.DELIVERED:
                     delivered.append({"id": key, "now": now})
                 case DeliveryState.WAITING:
-                    retried.append({"id": key, "next": now + _span_us(result.wait)})
+                    retried.append({"id": key, "next": self._steady_us + _span_us(result.wait)})
                 case _:
                     ended.append({"id": key, "now": now, "state": result.state.value})
         for statement, values in ((_DELIVERED, delivered), (_RETRY, retried), (_END, ended)):
@@ -271,74 +293,89 @@ class SqlTargetRows:
 
     # --- figures ----------------------------------------------------------------------------------------------------
 
-    def late(self) -> timedelta:
-        # Nobody holds what is overdue here: a target to lease, or a delivery to admit.
+    def late(self, owner: str, silence: timedelta, lease: timedelta) -> timedelta:
+        now = self._steady_us
         wake = self._db.execute(_NEXT_WAKE).scalar()
-        new = self._execute(_OLDEST_NEW, owner="", now=self._now_us).scalar()
-        late_us = max((self._now_us - at for at in (wake, new) if at is not None), default=0)
+        new = self._execute(_OLDEST_NEW, owner="", now=now).scalar()
+        before = now + _span_us(lease - silence)
+        silent = self._execute(_SILENT_HOLDER, owner=owner, now=now, before=before).scalar()
+        heard = None if silent is None else silent - _span_us(lease)
+        late_us = max((now - at for at in (wake, new, heard) if at is not None), default=0)
         return timedelta(microseconds=max(0, late_us))
 
     def backlog(self) -> tuple[int, datetime | None]:
         oldest = self._db.execute(_OLDEST).scalar()
         return self._db.execute(_WAITING).scalar_one(), optional_time(oldest)
 
+    # --- rows and values --------------------------------------------------------------------------------------------
+
+    def _read_delivery(self, row: Row[Any], body: bytes) -> Delivery:
+        return Delivery(
+            id=row.id,
+            job_id=row.job_id,
+            bucket=row.bucket,
+            url=row.url,
+            content_type=row.content_type,
+            body=body,
+            created_at=from_us(row.created_us),
+            next_at=from_us(row.next_us - self._ahead_us),
+            request_id=row.request_id,
+            event=row.event,
+            state=DeliveryState(row.state),
+            attempts=row.attempts,
+            replayed_after=row.replayed_after,
+            sequence=row.sequence,
+            ended_at=optional_time(row.ended_us),
+        )
+
+    def _read_target(self, row: Row[Any]) -> Target:
+        is_open = row.open_until_us is not None
+        return Target(
+            url=row.url,
+            state=TargetState(row.state),
+            paused_reason=row.paused_reason,
+            failures_in_row=row.failures_in_row,
+            open_until=from_us(row.open_until_us - self._ahead_us) if is_open else None,
+            last_success_at=optional_time(row.last_success_us),
+            failing_since=optional_time(row.failing_since_us),
+            next_sequence=row.next_sequence,
+            secrets=read_secrets(row.secrets),
+            rate_per_s=row.rate_per_s,
+        )
+
+    def _target_values(self, lease: TargetLease, as_of: datetime) -> dict[str, Any]:
+        target = lease.target
+        until = target.open_until
+        return {
+            "url": target.url,
+            "owner": lease.owner,
+            "token": lease.token,
+            "state": target.state.value,
+            "paused_reason": target.paused_reason,
+            "failures_in_row": target.failures_in_row,
+            "failing_since_us": optional_us(target.failing_since),
+            "last_success_us": optional_us(target.last_success_at),
+            "open_until_us": None if until is None else self._steady_us + _span_us(until - as_of),
+        }
+
 
 def _span_us(span: timedelta) -> int:
     return span // timedelta(microseconds=1)
 
 
-def read_delivery(row: Row[Any], body: bytes) -> Delivery:
-    return Delivery(
-        id=row.id,
-        job_id=row.job_id,
-        bucket=row.bucket,
-        url=row.url,
-        content_type=row.content_type,
-        body=body,
-        created_at=from_us(row.created_us),
-        next_at=from_us(row.next_us),
-        request_id=row.request_id,
-        event=row.event,
-        state=DeliveryState(row.state),
-        attempts=row.attempts,
-        replayed_after=row.replayed_after,
-        sequence=row.sequence,
-        ended_at=optional_time(row.ended_us),
+def read_secrets(words: str) -> tuple[SigningSecret, ...]:
+    return tuple(
+        SigningSecret(base64.b64decode(item["sealed"]), optional_time(item["until_us"])) for item in json.loads(words)
     )
 
 
-def read_target(row: Row[Any]) -> Target:
-    return Target(
-        url=row.url,
-        state=TargetState(row.state),
-        paused_reason=row.paused_reason,
-        failures_in_row=row.failures_in_row,
-        open_until=optional_time(row.open_until_us),
-        last_success_at=optional_time(row.last_success_us),
-        failing_since=optional_time(row.failing_since_us),
-        next_sequence=row.next_sequence,
-        secrets=tuple(_read_secrets(json.loads(row.secrets))),
+def secrets_text(secrets: Sequence[SigningSecret]) -> str:
+    return json.dumps(
+        [
+            {"sealed": base64.b64encode(secret.sealed).decode(), "until_us": optional_us(secret.until)}
+            for secret in secrets
+        ]
     )
-
-
-def _read_secrets(items: Iterable[dict[str, Any]]) -> Iterable[TargetSecret]:
-    for item in items:
-        yield TargetSecret(base64.b64decode(item["sealed"]), optional_time(item["until_us"]))
-
-
-def _target_values(lease: TargetLease) -> dict[str, Any]:
-    target = lease.target
-    return {
-        "url": target.url,
-        "owner": lease.owner,
-        "token": lease.token,
-        "state": target.state.value,
-        "paused_reason": target.paused_reason,
-        "failures_in_row": target.failures_in_row,
-        "failing_since_us": optional_us(target.failing_since),
-        "last_success_us": optional_us(target.last_success_at),
-        "open_until_us": optional_us(target.open_until),
-    }
 
 
 def _attempt_values(result: AttemptResult) -> dict[str, Any]:

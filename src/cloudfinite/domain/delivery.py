@@ -15,6 +15,7 @@ class DeliveryState(StrEnum):
     DELIVERED = "delivered"
     FAILED = "failed"  # the schedule is used up, or the receiver answered 410
     REFUSED = "refused"  # our own policy forbids the address
+    CANCELLED = "cancelled"  # its target was removed while it waited
 
 
 class TargetState(StrEnum):
@@ -26,8 +27,9 @@ class TargetState(StrEnum):
 class Delivery:
     """One notification. `body` never changes; `id` is the receiver's `webhook-id` in every attempt and replay.
 
-    attempts counts all POSTs, and replayed_after those that the running schedule does not count; next_at is when the
-    next is due; sequence is the gap-free number per target, 0 until it is admitted. Lists leave `body` empty.
+    job_id: of the job, or of the workflow's run, that it tells of. attempts counts all POSTs, and replayed_after those
+    that the running schedule does not count; next_at is when the next is due; sequence is the gap-free number per
+    target, 0 until it is admitted. Lists leave `body` empty.
     """
 
     id: str
@@ -74,16 +76,25 @@ class AttemptResult:
 
 
 @dataclass(frozen=True, slots=True)
-class TargetSecret:
-    """A sealed signing secret of one target; the one it replaced signs too, until then."""
+class SigningSecret:
+    """A sealed signing secret of a target or a bucket; one that was replaced signs too, until then.
 
-    sealed: bytes
+    Without sealed bytes it stands for whatever would sign if there were none here: a target's bucket, the installation.
+    """
+
+    sealed: bytes = b""
     until: datetime | None = None
+
+    def is_valid(self, at: datetime) -> bool:
+        return self.until is None or self.until > at
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A URL that deliveries go to, with what its holder learnt of it. No attempt is made before `open_until`."""
+    """A URL that deliveries go to, with what its holder learnt of it. No attempt is made before `open_until`.
+
+    rate_per_s is the operator's limit of POSTs started per second, 0 for none.
+    """
 
     url: str
     state: TargetState = TargetState.ACTIVE
@@ -93,7 +104,8 @@ class Target:
     last_success_at: datetime | None = None
     failing_since: datetime | None = None
     next_sequence: int = 1
-    secrets: tuple[TargetSecret, ...] = ()
+    secrets: tuple[SigningSecret, ...] = ()
+    rate_per_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ def callback_headers(delivery: Delivery, target: Target, signer: Signer, at: dat
         "x-ci-request-id": delivery.request_id,
         ID_HEADER: delivery.id,
         TIMESTAMP_HEADER: str(int(at.timestamp())),
-        SIGNATURE_HEADER: signer.signature(target, delivery.id, at, delivery.body),
+        SIGNATURE_HEADER: signer.signature(target, delivery.bucket, delivery.id, at, delivery.body),
         ATTEMPT_HEADER: str(delivery.attempts + 1),
         SEQUENCE_HEADER: str(delivery.sequence),
     }

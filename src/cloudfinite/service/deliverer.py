@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -24,10 +23,12 @@ from cloudfinite.domain.delivery import AttemptResult, Delivery, DeliveryState, 
 from cloudfinite.errors import CloudfiniteError
 from cloudfinite.ports import CallbackSender, Clock, Store
 from cloudfinite.service.attempts import Ending, follow_up, make_attempt
-from cloudfinite.service.batching import Batcher
 from cloudfinite.service.delivery_metrics import DelivererMetrics
+from cloudfinite.service.delivery_watch import STALL
+from cloudfinite.service.holdings import Holdings
 from cloudfinite.service.loops import Loop
-from cloudfinite.service.outbox import BATCH, READY, Found, Wanted, look, record
+from cloudfinite.service.outbox import BATCH, READY, Found, Wanted, look
+from cloudfinite.service.recorder import Recorder
 from cloudfinite.service.signing import Signer
 from cloudfinite.service.targets import HeldTarget, TargetLimits
 
@@ -37,22 +38,25 @@ _FRESH = 1_000  # deliveries handed over in memory; more are read from the store
 _TRUSTED_SHARE = 4  # a quarter of the sockets is kept for receivers that answered lately
 _HELD_PER_SLOT = 2  # targets held at once: enough that slots are never empty for want of a look at the store
 _CROWDED_S = 0.1  # between looks when more targets wait than can be held
-_FIGURES_S = 1.0
-_COUNT_EVERY = 10  # turns of the figures between two counts of all that waits
-_RECORD_RETRY_S = 1.0
+_RENEWALS = 5  # in the time of one lease: a holder that misses two of them is seen to be frozen
+_IDLE_RENEWALS = 2  # without anything to do, then a target is let go
 
 
 @dataclass(frozen=True, slots=True)
 class DelivererSettings:
-    """`slots` are attempts at once over all targets; a stall of `stall` turns readiness red; `drain` bounds a stop."""
+    """`slots` are attempts at once over all targets; `drain` bounds a stop."""
 
     schedule: RetrySchedule
     limits: TargetLimits = TargetLimits()  # noqa: RUF009 – frozen
     slots: int = 750
     lease: timedelta = timedelta(seconds=10)
     poll: timedelta = timedelta(seconds=5)
-    stall: timedelta = timedelta(seconds=3)
     drain: timedelta = timedelta(seconds=20)
+
+    @property
+    def renew(self) -> timedelta:
+        """Between two renewals of the leases."""
+        return self.lease / _RENEWALS
 
 
 class Deliverer:
@@ -82,28 +86,26 @@ class Deliverer:
         self._monotonic = monotonic
         self._jitter = jitter
         self._on_held_elsewhere = on_held_elsewhere  # told when another process is to send what we were given
-        self._held: dict[str, HeldTarget] = {}
         self._fresh: list[Delivery] = []
-        self._rings: tuple[dict[str, None], dict[str, None]] = ({}, {})  # URLs that may send: trusted, others
-        self._hungry: set[str] = set()
-        self._leaving: set[str] = set()
         self._unreleased: set[str] = set()
         self._looks = 0
-        self._is_looking = False
-        self._timers: list[tuple[float, str]] = []
+        self._looking_since: float | None = None
         self._scan_at = 0.0
         self._owned_until = 0.0
         self._attempts: set[asyncio.Task[None]] = set()
         self._untrusted = 0
         self._is_stopping = False
-        self._late = timedelta(0)
-        self._turns = 0
         self._woken = asyncio.Event()
-        self._recorder: Batcher[tuple[HeldTarget, AttemptResult]] = Batcher(self._record)
+        self._holdings = Holdings(
+            settings.limits.concurrency,
+            settings.lease.total_seconds(),
+            monotonic=monotonic,
+            wake=self._woken.set,
+        )
+        self._recorder = Recorder(store, self._recorded, clock=clock, monotonic=monotonic)
         self._loops = [
             Loop("deliver.send", self._turn, self._pause),
             Loop("deliver.renew", self._renew_turn, self._renew_pause),
-            Loop("deliver.figures", self._figures_turn, self._figures_pause),
         ]
 
     # --- for the application ----------------------------------------------------------------------------------------
@@ -114,8 +116,9 @@ class Deliverer:
 
     @property
     def is_stalled(self) -> bool:
-        """Whether something due has been nobody's for too long."""
-        return self._late > self._settings.stall
+        """Whether the store has been silent for too long when asked what to send, or told what was sent."""
+        looking_s = 0.0 if self._looking_since is None else self._monotonic() - self._looking_since
+        return max(looking_s, self._recorder.busy_s) > STALL.total_seconds()
 
     async def recover(self) -> None:
         """Free the targets that dead processes held; for SQLite's start only, where one process owns the database."""
@@ -136,9 +139,9 @@ class Deliverer:
         else:
             self._scan_at = 0.0
         for url in urls:
-            if held := self._held.get(url):
+            if held := self._holdings.get(url):
                 held.is_ending = True  # it is leased anew when something is due, with all that changed
-                self._arrange(held)
+                self._holdings.arrange(held)
         if urls or not deliveries:
             self._scan_at = 0.0
         self._woken.set()
@@ -146,16 +149,14 @@ class Deliverer:
     async def stop(self) -> None:
         """Start no attempt; let those under way end and be recorded; free the targets."""
         self._is_stopping = True
-        send, renew, figures = self._loops
+        send, renew = self._loops
         await send.stop()
-        await figures.stop()
         if self._attempts:
             _, late = await asyncio.wait(self._attempts, timeout=self._settings.drain.total_seconds())
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._recorder.drain(), self._settings.drain.total_seconds())
+        await self._recorder.drain(self._settings.drain)
         await renew.stop()
         try:
             await self._store.run(lambda tx: tx.deliveries.release_all(self._owner))
@@ -166,95 +167,74 @@ class Deliverer:
 
     async def _turn(self) -> None:
         self._woken.clear()
-        self._fire_timers()
+        self._holdings.fire_timers()
         fresh, self._fresh = self._fresh[:BATCH], self._fresh[BATCH:]
         wanted = self._wanted(fresh)
         if wanted is not None:
-            versions = {url: held.version for url, held in self._held.items()}
+            versions = {held.url: held.version for held in self._holdings}
             self._take_in(await self._look(wanted), fresh, versions)
         self._start_attempts()
 
     async def _look(self, wanted: Wanted) -> Found:
         self._looks += 1
-        self._is_looking = True
+        self._looking_since = self._monotonic()
         try:
             found = await self._store.run(look, self._owner, self._settings.lease, wanted)
         except CloudfiniteError:
             self._scan_at = 0.0  # what was fresh is found in the store
-            self._hungry |= {url for url, _, _ in wanted.fill}
+            self._holdings.starve({url for url, _, _ in wanted.fill})
             raise
         finally:
-            self._is_looking = False
+            self._looking_since = None
         self._unreleased -= set(wanted.leave)
+        if found.bucket_secrets is not None:
+            self._signer.know_buckets(found.bucket_secrets)
         return found
 
     def _wanted(self, fresh: Sequence[Delivery]) -> Wanted | None:
         now = self._monotonic()
         is_scan = now >= self._scan_at
         most = _HELD_PER_SLOT * self._settings.slots
-        if is_scan and len(self._held) >= most:
-            self._make_room()
-        for url in self._leaving:
-            self._let_go(url)
-        self._leaving.clear()
-        room = max(0, most - len(self._held))
+        if is_scan and len(self._holdings) >= most:
+            self._holdings.make_room()
+        self._unreleased |= self._holdings.let_go()
+        room = max(0, most - len(self._holdings))
         leave = sorted(self._unreleased)
-        fill = [
-            (held.url, READY - len(held.ready), held.known)
-            for held in map(self._held.get, self._hungry)
-            if held is not None
-        ]
-        self._hungry.clear()
+        fill = [(held.url, READY - len(held.ready), held.known) for held in self._holdings.take_hungry()]
         if not (fresh or is_scan or leave or fill):
             return None
         if is_scan:
             self._scan_at = now + self._settings.poll.total_seconds()
         return Wanted(tuple(delivery.id for delivery in fresh), is_scan, room, fill, leave)
 
-    def _make_room(self) -> None:
-        """Give up targets that have no attempt under way: the store hands them out by how long they have waited."""
-        for url, held in self._held.items():
-            if not held.in_flight:
-                held.ready.clear()
-                self._leaving.add(url)
-
-    def _let_go(self, url: str) -> None:
-        """Forget a held target, and release it soon, unless something happened to it meanwhile."""
-        held = self._held.get(url)
-        if held is not None and held.is_idle:
-            del self._held[url]
-            self._set_aside(url)
-            self._unreleased.add(url)
-
-    def _set_aside(self, url: str) -> None:
-        for ring in self._rings:
-            ring.pop(url, None)
-        self._hungry.discard(url)
-
     def _take_in(self, found: Found, fresh: Sequence[Delivery], versions: dict[str, int]) -> None:
         now, wall = self._monotonic(), self._clock()
+        adopted: set[str] = set()
         for lease in found.leases:
             url = lease.target.url
-            if held := self._held.get(url):
-                held.adopt(lease)
+            if held := self._holdings.get(url):
+                held.adopt(lease, now, wall)
+                adopted.add(url)
             else:
-                self._held[url] = HeldTarget(lease, self._settings.limits, now, wall)
+                self._holdings.add(HeldTarget(lease, self._settings.limits, now, wall))
                 versions[url] = 0
         for url, (deliveries, wait) in found.due.items():
-            if held := self._held.get(url):
+            if held := self._holdings.get(url):
                 known = set(held.known)
-                held.ready += (delivery for delivery in deliveries if delivery.id not in known)
                 is_stale = held.version != versions.get(url)
+                # Under a lease taken anew even what was under way is read as due, and may have ended since.
+                if not (is_stale and url in adopted):
+                    held.ready += (delivery for delivery in deliveries if delivery.id not in known)
                 held.more_at = 0.0 if is_stale else (None if wait is None else now + wait.total_seconds())
         touched = set(found.due)
         for url in found.admission.urls - found.due.keys():
-            if held := self._held.get(url):  # another process made deliveries for a target that we hold
+            if held := self._holdings.get(url):  # another process made deliveries for a target that we hold
                 held.more_in(0.0, now)
                 touched.add(url)
         is_elsewhere = False
         for delivery in fresh:
             sequence = found.admission.sequences.get(delivery.id)
-            held = self._held.get(delivery.url)
+            held = self._holdings.get(delivery.url)
             if sequence is None or held is None:
                 is_elsewhere |= sequence is None
                 continue  # another process holds the target, or it is woken when it may be sent to
@@ -269,95 +249,48 @@ class Deliverer:
         if is_elsewhere:
             self._on_held_elsewhere()
         for url in touched:
-            if held := self._held.get(url):
-                self._arrange(held)
+            if held := self._holdings.get(url):
+                self._holdings.arrange(held)
         if not found.admission.is_complete:
             self._scan_at = 0.0
         elif found.next_wake is not None:
-            is_crowded = len(self._held) >= _HELD_PER_SLOT * self._settings.slots
+            is_crowded = len(self._holdings) >= _HELD_PER_SLOT * self._settings.slots
             wait_s = max(found.next_wake.total_seconds(), _CROWDED_S if is_crowded else 0.0)
             self._scan_at = min(self._scan_at, now + wait_s)
 
     async def _pause(self) -> None:
         """Sleep until the next thing due, or until woken; the poll is the safety net."""
-        if self._hungry or self._leaving or self._fresh:
+        if self._holdings.is_restless or self._fresh:
             await asyncio.sleep(0)
             return
-        until = min(self._scan_at, self._timers[0][0]) if self._timers else self._scan_at
+        timer_at = self._holdings.next_timer_at
+        until = self._scan_at if timer_at is None else min(self._scan_at, timer_at)
         # Not `wait_for`: until Python 3.12 it loses a cancellation that comes together with the wake.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, until - self._monotonic())):
                 await self._woken.wait()
 
-    # --- which target may send, and when ----------------------------------------------------------------------------
-
-    def _arrange(self, held: HeldTarget) -> None:
-        """Put a target where it belongs after something changed: a ring, the timers, the hungry or the leaving."""
-        now, wall = self._monotonic(), self._clock()
-        if held.is_closed(wall):
-            # The store wakes us, or somebody else, when something may be sent again.
-            held.ready.clear()
-            self._set_aside(held.url)
-            if held.is_idle:
-                self._leaving.add(held.url)
-                self._woken.set()
-            return
-        wait = held.wait_s(now, wall)
-        if held.ready and wait == 0:
-            self._rings[not held.is_trusted][held.url] = None
-        elif held.ready and wait:
-            self._arm(now + wait, held)
-        if held.more_at is None or len(held.ready) >= self._settings.limits.concurrency:
-            return
-        if held.more_at <= now:
-            self._hungry.add(held.url)
-            self._woken.set()
-        elif held.more_at < now + self._settings.lease.total_seconds():
-            self._arm(held.more_at, held)  # later ones: an idle target is released, and the store wakes us
-
-    def _arm(self, at: float, held: HeldTarget) -> None:
-        if held.armed_at is not None and held.armed_at <= at:
-            return
-        held.armed_at = at
-        if not self._timers or at < self._timers[0][0]:
-            self._woken.set()
-        heapq.heappush(self._timers, (at, held.url))
-
-    def _fire_timers(self) -> None:
-        now = self._monotonic()
-        while self._timers and self._timers[0][0] <= now:
-            _, url = heapq.heappop(self._timers)
-            if held := self._held.get(url):
-                held.armed_at = None
-                self._arrange(held)
-
     def _start_attempts(self) -> None:
         """Give the free slots to targets in turn; those that did not answer lately get a part of them only."""
         if self._is_stopping or self._monotonic() >= self._owned_until:
             return
-        slots = self._settings.slots
-        trusted, others = self._rings
-        while len(self._attempts) < slots and trusted:
-            self._start_next(trusted)
-        while len(self._attempts) < slots and others and self._untrusted < slots - slots // _TRUSTED_SHARE:
-            self._start_next(others)
+        slots, held = self._settings.slots, self._holdings
+        while len(self._attempts) < slots and (target := held.next_trusted()):
+            self._start_attempt(target)
+        most = slots - slots // _TRUSTED_SHARE
+        while len(self._attempts) < slots and self._untrusted < most and (target := held.next_other()):
+            self._start_attempt(target)
 
-    def _start_next(self, ring: dict[str, None]) -> None:
-        url = next(iter(ring))
-        del ring[url]
-        held = self._held.get(url)
-        if held is None or not held.ready:
-            return
-        if held.wait_s(self._monotonic(), self._clock()) == 0:
-            delivery = held.ready.popleft()
-            held.start(delivery.id, self._monotonic())
-            is_untrusted = not held.is_trusted
-            self._untrusted += is_untrusted
-            task = asyncio.get_running_loop().create_task(self._attempt(held, delivery), name=delivery.id)
-            self._attempts.add(task)
-            self._metrics.in_flight.set(len(self._attempts))
-            task.add_done_callback(partial(self._attempt_ended, is_untrusted))
-        self._arrange(held)
+    def _start_attempt(self, held: HeldTarget) -> None:
+        delivery = held.ready.popleft()
+        held.start(delivery.id, self._monotonic())
+        is_untrusted = not held.is_trusted
+        self._untrusted += is_untrusted
+        task = asyncio.get_running_loop().create_task(self._attempt(held, delivery), name=delivery.id)
+        self._attempts.add(task)
+        self._metrics.in_flight.set(len(self._attempts))
+        task.add_done_callback(partial(self._attempt_ended, is_untrusted))
+        self._holdings.arrange(held)
 
     def _attempt_ended(self, was_untrusted: bool, task: asyncio.Task[None]) -> None:
         self._untrusted -= was_untrusted
@@ -370,11 +303,10 @@ class Deliverer:
     async def _attempt(self, held: HeldTarget, delivery: Delivery) -> None:
         ending = await make_attempt(delivery, held.target, self._sender, self._signer, self._clock)
         result = follow_up(delivery, ending, self._settings.schedule, self._jitter())
-        held.unrecorded.add(delivery.id)
         self._learn(held, delivery, ending)
         self._tell(delivery, ending, result)
-        self._recorder.add((held, result))
-        self._arrange(held)
+        self._recorder.add(held, result)
+        self._holdings.arrange(held)
 
     def _learn(self, held: HeldTarget, delivery: Delivery, ending: Ending) -> None:
         now, wall = self._monotonic(), self._clock()
@@ -406,75 +338,38 @@ class Deliverer:
             case _:
                 log.warning("delivery.given_up", **told, outcome=attempt.outcome, reason=attempt.message)
 
-    async def _record(self, ended: Sequence[tuple[HeldTarget, AttemptResult]]) -> None:
-        """Commit attempts. While the store cannot take them they wait here, and their targets with them."""
-        targets = {held.url: held for held, _ in ended}
-        results = [result for _, result in ended]
-        while True:
-            leases = [held.lease for held in targets.values()]
-            try:
-                lost = await self._store.run(record, results, leases)
-                break
-            except CloudfiniteError as exc:
-                log.warning("deliver.record_failed", attempts=len(results), reason=exc.message)
-                await asyncio.sleep(_RECORD_RETRY_S)
-        now = self._monotonic()
-        for held, result in ended:
-            held.unrecorded.discard(result.attempt.delivery_id)
-            held.version += 1
-            if result.state is DeliveryState.WAITING:
-                held.more_in(result.wait.total_seconds(), now)
-        for url in lost:
-            targets[url].is_ending = True
-            log.warning("target.lease_lost", url=url)
-        for held in targets.values():
-            self._arrange(held)
+    def _recorded(self, targets: Iterable[HeldTarget]) -> None:
+        for held in targets:
+            self._holdings.arrange(held)
         self._start_attempts()
 
-    # --- leases, figures --------------------------------------------------------------------------------------------
+    # --- leases -----------------------------------------------------------------------------------------------------
 
     async def _renew_turn(self) -> None:
         now = self._monotonic()
-        if self._held:
-            held_before, looks = set(self._held), self._looks
+        if len(self._holdings):
+            held_before, looks = {held.url for held in self._holdings}, self._looks
             ours = await self._store.run(lambda tx: tx.deliveries.renew(self._owner, self._settings.lease))
             for url in held_before - ours.keys():
-                if held := self._held.get(url):
+                if held := self._holdings.get(url):
                     held.is_ending = True
-                    self._arrange(held)
-            if looks == self._looks and not self._is_looking:
+                    self._holdings.arrange(held)
+            if looks == self._looks and self._looking_since is None:
                 # Leased by a transaction whose end we never learnt.
-                self._unreleased |= ours.keys() - self._held.keys()
+                self._unreleased |= {url for url in ours if self._holdings.get(url) is None}
             for url, target in ours.items():
-                if held := self._held.get(url):
-                    held.know_secrets(target.secrets)
+                if held := self._holdings.get(url):
+                    held.know(target)
         self._owned_until = now + self._settings.lease.total_seconds()
-        for url, held in list(self._held.items()):
-            if held.is_idle and now - held.used_at > self._renew_s:
-                self._leaving.add(url)
+        for held in self._holdings:
+            if held.is_idle and now - held.used_at > _IDLE_RENEWALS * self._settings.renew.total_seconds():
+                self._holdings.retire(held)
             elif not held.is_ending:
                 held.more_in(0.0, now)  # another process may have made something due
-                self._arrange(held)
-        if self._leaving or self._unreleased:
+                self._holdings.arrange(held)
+        if self._holdings.is_restless or self._unreleased:
             self._woken.set()
         self._start_attempts()
 
-    @property
-    def _renew_s(self) -> float:
-        return self._settings.lease.total_seconds() / 3
-
     async def _renew_pause(self) -> None:
-        await asyncio.sleep(self._renew_s)
-
-    async def _figures_turn(self) -> None:
-        is_count = self._turns % _COUNT_EVERY == 0
-        self._turns += 1
-        self._late = await self._store.read(lambda tx: tx.deliveries.late())
-        self._metrics.late_s.set(self._late.total_seconds())
-        if is_count:
-            waiting, oldest_at = await self._store.read(lambda tx: tx.deliveries.backlog())
-            self._metrics.waiting.set(waiting)
-            self._metrics.oldest_s.set((self._clock() - oldest_at).total_seconds() if oldest_at else 0)
-
-    async def _figures_pause(self) -> None:
-        await asyncio.sleep(_FIGURES_S)
+        await asyncio.sleep(self._settings.renew.total_seconds())

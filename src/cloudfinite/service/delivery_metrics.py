@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 
 class DelivererMetrics:
-    """What Prometheus shows of deliveries."""
+    """Of the attempts of one process."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.attempts = Counter(
@@ -20,6 +20,13 @@ class DelivererMetrics:
             registry=registry,
         )
         self.in_flight = Gauge("cloudfinite_deliveries_in_flight", "Attempts under way here", registry=registry)
+        self.paused = Counter("cloudfinite_targets_paused", "Targets that were paused", registry=registry)
+
+
+class BacklogMetrics:
+    """Of all deliveries, whichever process sends them."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
         self.waiting = Gauge("cloudfinite_deliveries_pending", "Deliveries that wait, in all", registry=registry)
         self.oldest_s = Gauge(
             "cloudfinite_delivery_oldest_pending_seconds", "Age of the oldest one that waits", registry=registry
@@ -27,4 +34,3 @@ class DelivererMetrics:
         self.late_s = Gauge(
             "cloudfinite_delivery_late_seconds", "How long something due has been nobody's", registry=registry
         )
-        self.paused = Counter("cloudfinite_targets_paused", "Targets that were paused", registry=registry)

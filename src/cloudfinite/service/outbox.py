@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from cloudfinite.domain.delivery import Admission, AttemptResult, Delivery, TargetLease
+from cloudfinite.domain.delivery import Admission, AttemptResult, Delivery, SigningSecret, TargetLease
 from cloudfinite.ports import Transaction
 
 BATCH = 256  # deliveries admitted per transaction
@@ -30,6 +30,8 @@ class Found:
     leases: Sequence[TargetLease]
     due: dict[str, tuple[list[Delivery], timedelta | None]]
     next_wake: timedelta | None
+    bucket_secrets: Mapping[str, tuple[SigningSecret, ...]] | None
+    """What a scan finds; None: not looked at."""
 
 
 def look(tx: Transaction, owner: str, lease: timedelta, wanted: Wanted) -> Found:
@@ -59,8 +61,11 @@ def look(tx: Transaction, owner: str, lease: timedelta, wanted: Wanted) -> Found
     due = {url: rows.take_due(url, limit, known) for url, limit, known in wanted.fill}
     for one in leases:
         due[one.target.url] = rows.take_due(one.target.url, READY, wanted.fresh)
-    return Found(admission, leases, due, next_wake)
+    secrets = rows.all_bucket_secrets() if wanted.is_scan else None
+    return Found(admission, leases, due, next_wake, secrets)
 
 
-def record(tx: Transaction, results: Sequence[AttemptResult], leases: Sequence[TargetLease]) -> set[str]:
-    return tx.deliveries.record(results, leases)
+def record(
+    tx: Transaction, results: Sequence[AttemptResult], leases: Sequence[TargetLease], as_of: datetime
+) -> set[str]:
+    return tx.deliveries.record(results, leases, as_of)

@@ -1,15 +1,17 @@
-"""Which secrets sign a callback: the target's own, newest first, else the installation's."""
+"""Which secrets sign a callback: the target's own, else its bucket's, else the installation's; newest first."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from cloudfinite.domain.delivery import Target, TargetSecret
+from cloudfinite.domain.delivery import SigningSecret, Target
 from cloudfinite.errors import InvalidArgument, SetupError
 from cloudfinite.service.access import Seal
 from cloudfinite.wire.webhooks import new_secret, read_secret, sign
+
+_OPENED = 10_000  # opened secrets in memory
 
 
 class Signer:
@@ -22,34 +24,58 @@ class Signer:
     def __init__(self, secrets: Sequence[str], seal: Seal) -> None:
         self._seal = seal
         self._opened: dict[bytes, bytes] = {}
+        self._buckets: Mapping[str, Sequence[SigningSecret]] = {}
         try:
-            self._default = [read_secret(secret) for secret in secrets]
+            self._installation = [read_secret(secret) for secret in secrets]
         except ValueError as exc:
             raise SetupError(f"callback_secret cannot be used: {exc}", "write whsec_ and base64 text") from exc
 
-    def signature(self, target: Target, message_id: str, at: datetime, body: bytes) -> str:
-        keys = [self._open(secret.sealed) for secret in target.secrets if secret.until is None or secret.until > at]
-        return sign(keys or self._default, message_id, int(at.timestamp()), body)
+    def know_buckets(self, secrets: Mapping[str, Sequence[SigningSecret]]) -> None:
+        """Sign for these buckets with secrets of their own from now on."""
+        self._buckets = secrets
+
+    def signature(self, target: Target, bucket: str, message_id: str, at: datetime, body: bytes) -> str:
+        return sign(self._keys(target, bucket, at), message_id, int(at.timestamp()), body)
+
+    def _keys(self, target: Target, bucket: str, at: datetime) -> list[bytes]:
+        def of_bucket() -> list[bytes]:
+            return self._valid(self._buckets.get(bucket, ()), at, lambda: self._installation)
+
+        return self._valid(target.secrets, at, of_bucket)
+
+    def _valid(
+        self, secrets: Sequence[SigningSecret], at: datetime, inherited: Callable[[], list[bytes]]
+    ) -> list[bytes]:
+        keys: list[bytes] = []
+        for secret in secrets:
+            if secret.is_valid(at):
+                keys += [self._open(secret.sealed)] if secret.sealed else inherited()
+        return list(dict.fromkeys(keys)) or inherited()
 
     def _open(self, sealed: bytes) -> bytes:
         if sealed not in self._opened:
-            if len(self._opened) >= 10_000:
+            if len(self._opened) >= _OPENED:
                 self._opened.clear()
             self._opened[sealed] = read_secret(self._seal.open(sealed))
         return self._opened[sealed]
 
     def rotated(
-        self, old: Sequence[TargetSecret], secret: str, at: datetime, overlap: timedelta
-    ) -> tuple[TargetSecret, ...]:
-        """The secrets after `secret` (or a new one) becomes the first; the old ones sign until the overlap ends."""
-        try:
-            read_secret(secret)
-        except ValueError as exc:
-            raise InvalidArgument(str(exc)) from exc
+        self, old: Sequence[SigningSecret], secret: str, at: datetime, overlap: timedelta
+    ) -> tuple[SigningSecret, ...]:
+        """The secrets after `secret` becomes the first, or none is left (""); what signed before signs for the overlap.
+
+        What signed is the inherited secret where there was none of its own: a receiver that knows that one must not
+        fail because the first own one came.
+        """
+        if secret:
+            try:
+                read_secret(secret)
+            except ValueError as exc:
+                raise InvalidArgument(str(exc)) from exc
         until = at + overlap
-        kept = [one for one in old if one.until is None or one.until > at]
-        kept = [replace(one, until=until if one.until is None else min(one.until, until)) for one in kept]
-        return TargetSecret(self._seal.close(secret)), *kept
+        before = [one for one in old if one.is_valid(at)] or [SigningSecret()]
+        kept = [replace(one, until=until if one.until is None else min(one.until, until)) for one in before]
+        return SigningSecret(self._seal.close(secret) if secret else b""), *kept
 
     @staticmethod
     def new_secret() -> str:

@@ -1,6 +1,6 @@
 """One held target: what its holder knows of a receiver, and whether the next POST may go there now.
 
-Pure decisions; times are the monotonic clock's unless they end in `_at`.
+Pure decisions by the monotonic clock, which nobody sets; the wall's clock only stamps what is shown.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from cloudfinite.domain.delivery import Delivery, Target, TargetLease, TargetSecret, TargetState
+from cloudfinite.domain.delivery import Delivery, Target, TargetLease, TargetState
 
 
 @dataclass(frozen=True, slots=True)
 class TargetLimits:
     """How a target is treated.
 
-    concurrency: POSTs at once. rate_per_s: POSTs started per second, 0 for no limit. The breaker opens after
-    `failures_in_row`, or a share of `failure_share` in at least `window_attempts` attempts of the last `window_s`, but
-    only when the last success is `quiet_s` old: a flapping receiver keeps its traffic. Then one probe every `probe_s`.
-    A target is paused after `give_up` without success.
+    concurrency: POSTs at once. rate_per_s: POSTs started per second where the target has no rate of its own, 0 for no
+    limit. The breaker opens after `failures_in_row`, or a share of `failure_share` in at least `window_attempts`
+    attempts of the last `window_s`, but only when the last success is `quiet_s` old: a flapping receiver keeps its
+    traffic. Then one probe every `probe_s`. A target is paused after `give_up` without success.
     """
 
     concurrency: int = 4
@@ -59,17 +59,17 @@ class HeldTarget:
     is_ending: bool = False
     _window: float = 0.0
     _next_start: float = 0.0
+    _closed_until: float = float("-inf")
     _last_success: float = float("-inf")
+    _failing_since: float | None = None
     _outcomes: deque[tuple[float, bool]] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
         self._window = self.limits.concurrency
         self.used_at = self.now
-        if self.target.last_success_at is not None:
-            self._last_success = self.now - (self.wall - self.target.last_success_at).total_seconds()
-        if self.limits.rate_per_s:
-            # The holder before us may have sent just now.
-            self._next_start = self.now + 1 / self.limits.rate_per_s
+        self._read_stamps(self.now, self.wall)
+        if self._interval_s:
+            self._next_start = self.now + self._interval_s  # the holder before us may have sent just now
 
     @property
     def url(self) -> str:
@@ -78,6 +78,12 @@ class HeldTarget:
     @property
     def target(self) -> Target:
         return self.lease.target
+
+    @property
+    def _interval_s(self) -> float:
+        """Between two starts, 0 when the rate is not limited."""
+        rate = self.target.rate_per_s or self.limits.rate_per_s
+        return 1 / rate if rate else 0.0
 
     @property
     def is_idle(self) -> bool:
@@ -98,15 +104,13 @@ class HeldTarget:
         """Whether the breaker was open: one probe decides."""
         return self.target.open_until is not None
 
-    def is_closed(self, wall: datetime) -> bool:
+    def is_closed(self, now: float) -> bool:
         """Whether nothing may be sent for long."""
-        target = self.target
-        is_open = target.open_until is not None and target.open_until > wall
-        return self.is_ending or target.state is TargetState.PAUSED or is_open
+        return self.is_ending or self.target.state is TargetState.PAUSED or self._closed_until > now
 
-    def wait_s(self, now: float, wall: datetime) -> float | None:
+    def wait_s(self, now: float) -> float | None:
         """0 when a POST may start now, else how long until that may change; None when only an answer changes it."""
-        if self.is_closed(wall):
+        if self.is_closed(now):
             return None
         if len(self.in_flight) >= (1 if self.is_half_open else max(1, int(self._window))):
             return None
@@ -115,14 +119,15 @@ class HeldTarget:
     def start(self, delivery_id: str, now: float) -> None:
         self.in_flight.add(delivery_id)
         self.used_at = now
-        if self.limits.rate_per_s:
-            # Paced; a start that came late lets the next one catch up by one interval at most, so that no second
-            # sees more than the rate and one.
-            self._next_start = max(self._next_start + 1 / self.limits.rate_per_s, now)
+        # A late start lets the next one catch up by half an interval at most: so no second sees more than the rate and
+        # one, even when what is between us and the receiver adds as much again.
+        self._next_start = max(self._next_start + self._interval_s, now + self._interval_s / 2)
 
     def succeed(self, delivery_id: str, now: float, wall: datetime) -> None:
         self._end(delivery_id, now, is_success=True)
         self._last_success = now
+        self._failing_since = None
+        self._closed_until = float("-inf")
         self._window = min(self.limits.concurrency, self._window + _WINDOW_GROWTH)
         self._learn(failures_in_row=0, failing_since=None, open_until=None, last_success_at=wall)
 
@@ -135,13 +140,16 @@ class HeldTarget:
         self._end(delivery_id, now, is_success=False)
         if status in _SLOWED_BY:
             self._window = max(1.0, self._window / 2)
+        if self._failing_since is None:
+            self._failing_since = now
         failing_since = self.target.failing_since or wall
         self._learn(failures_in_row=self.target.failures_in_row + 1, failing_since=failing_since)
         if was_probe or self._is_tripped(now):
             hold = max(hold or timedelta(0), timedelta(seconds=self.limits.probe_s))
         if hold:
-            self._learn(open_until=max(wall + hold, self.target.open_until or wall))
-        if wall - failing_since < self.limits.give_up:
+            self._closed_until = max(self._closed_until, now + hold.total_seconds())
+            self._learn(open_until=wall + hold)
+        if now - self._failing_since < self.limits.give_up.total_seconds():
             return False
         self.pause(f"no success since {failing_since:%Y-%m-%d %H:%M} UTC")
         return True
@@ -156,14 +164,32 @@ class HeldTarget:
         self.in_flight.discard(delivery_id)
         self.used_at = now
 
-    def adopt(self, lease: TargetLease) -> None:
+    def lease_as_of(self, now: float, wall: datetime) -> TargetLease:
+        """The lease with what was learnt under it. `open_until` is told by the wall's clock as it is now."""
+        if self.target.open_until is not None:
+            self._learn(open_until=wall + timedelta(seconds=max(0.0, self._closed_until - now)))
+        return self.lease
+
+    def adopt(self, lease: TargetLease, now: float, wall: datetime) -> None:
         """Go on under a new lease: ours had run out, or was given up, and nobody else took it."""
         self.lease = lease
         self.is_ending = False
+        self._read_stamps(now, wall)
 
-    def know_secrets(self, secrets: tuple[TargetSecret, ...]) -> None:
-        if secrets != self.target.secrets:
-            self._learn(secrets=secrets)
+    def _read_stamps(self, now: float, wall: datetime) -> None:
+        """Take over what the store knows. Whoever leases a target may send: its `open_until` has passed."""
+        target = self.target
+        self._closed_until = float("-inf")
+        self._failing_since = None
+        if target.last_success_at is not None:
+            self._last_success = now - (wall - target.last_success_at).total_seconds()
+        if target.failing_since is not None:
+            self._failing_since = now - (wall - target.failing_since).total_seconds()
+
+    def know(self, target: Target) -> None:
+        """Take over what an operator set in the store."""
+        if (target.secrets, target.rate_per_s) != (self.target.secrets, self.target.rate_per_s):
+            self._learn(secrets=target.secrets, rate_per_s=target.rate_per_s)
 
     def pause(self, reason: str) -> None:
         self._learn(state=TargetState.PAUSED, paused_reason=reason)

@@ -1,8 +1,9 @@
-"""The JSON API's deliveries and their targets: list, show, send again, pause, resume, sign anew, test."""
+"""The JSON API's deliveries and their targets: list, show, send again, pause, resume, limit, test; and who signs."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import ClassVar
 
 from pydantic import Field
@@ -13,16 +14,19 @@ from cloudfinite.domain.delivery import (
     Delivery,
     DeliveryFilter,
     DeliveryState,
+    SigningSecret,
     Target,
     TargetState,
 )
 from cloudfinite.domain.job import CallbackFormat
+from cloudfinite.ports import Clock
 from cloudfinite.service.deliveries import DeliveryService
 from cloudfinite.web.api_routes import Answer, Page, PageQuery, Question, Time, operation, read_position, write_position
 
 _MAX_OVERLAP_S = 30 * 86_400
 _MAX_REASON_CHARS = 200
 _MAX_SECRET_CHARS = 200
+_MAX_RATE_PER_S = 10_000
 
 
 # --- what goes in and out ------------------------------------------------------------------------------------------
@@ -97,7 +101,8 @@ class TargetView(Answer):
     failing_since: Time | None
     last_success_at: Time | None
     last_sequence: int
-    own_secrets: int = Field(description="How many secrets of its own it has; 0: the installation's secret signs")
+    rate_per_s: float = Field(description="POSTs started per second at most; 0: no limit")
+    own_secrets: int = Field(description="How many secrets of its own sign; 0: its bucket's or the installation's do")
 
 
 class TargetQuery(Question):
@@ -108,11 +113,36 @@ class PauseTarget(TargetQuery):
     reason: str = Field("paused by an operator", max_length=_MAX_REASON_CHARS)
 
 
-class RotateSecret(TargetQuery):
-    """`secret` is made up unless given; the one before it signs too until the overlap ends."""
+class LimitTarget(TargetQuery):
+    rate_per_s: float = Field(ge=0, le=_MAX_RATE_PER_S, description="POSTs started per second at most; 0: no limit")
+
+
+class Cancelled(Answer):
+    count: int
+
+
+class Overlap(Question):
+    """What signed before signs too until the overlap ends."""
 
     overlap_s: int = Field(86_400, ge=0, le=_MAX_OVERLAP_S)
+
+    @property
+    def span(self) -> timedelta:
+        return timedelta(seconds=self.overlap_s)
+
+
+class NewBucketSecret(Overlap):
+    """`secret` is made up unless given."""
+
     secret: str = Field("", max_length=_MAX_SECRET_CHARS, description="whsec_ and base64 text")
+
+
+class RotateSecret(NewBucketSecret, TargetQuery):
+    """`secret` is made up unless given; what signed before signs too until the overlap ends."""
+
+
+class DropSecret(Overlap, TargetQuery):
+    """What signed before signs too until the overlap ends."""
 
 
 class NewSecret(Answer):
@@ -120,6 +150,20 @@ class NewSecret(Answer):
 
     url: str
     secret: str
+
+
+class BucketSecret(Answer):
+    """Shown once."""
+
+    bucket: str
+    secret: str
+
+
+class BucketSigning(Answer):
+    """How a bucket's callbacks are signed, where their targets have no secrets of their own."""
+
+    bucket: str
+    own_secrets: int = Field(description="How many secrets of its own sign; 0: the installation's do")
 
 
 class TestTarget(TargetQuery):
@@ -184,8 +228,12 @@ class TargetsApi:
 
     group: ClassVar[str] = "targets"
 
-    def __init__(self, deliveries: DeliveryService) -> None:
+    def __init__(self, deliveries: DeliveryService, clock: Clock) -> None:
         self._deliveries = deliveries
+        self._clock = clock
+
+    def _view(self, target: Target) -> TargetView:
+        return target_view(target, self._clock())
 
     @operation("GET", "/targets")
     async def list_targets(self, query: PageQuery) -> Page[TargetView]:
@@ -193,33 +241,76 @@ class TargetsApi:
         after = read_position(query.after, str)[0] if query.after else ""
         targets = await self._deliveries.list_targets(after, query.size)
         following = write_position(targets[-1].url) if len(targets) == query.size else None
-        return Page(items=[target_view(target) for target in targets], next=following)
+        return Page(items=[self._view(target) for target in targets], next=following)
 
     @operation("GET", "/target")
     async def show_target(self, query: TargetQuery) -> TargetView:
         """Show a target."""
-        return target_view(await self._deliveries.show_target(query.url))
+        return self._view(await self._deliveries.show_target(query.url))
 
     @operation("POST", "/target/pause")
     async def pause_target(self, body: PauseTarget) -> TargetView:
         """Send nothing to a target until it is resumed; what waits keeps waiting."""
-        return target_view(await self._deliveries.pause_target(body.url, body.reason))
+        return self._view(await self._deliveries.pause_target(body.url, body.reason))
 
     @operation("POST", "/target/resume")
     async def resume_target(self, body: TargetQuery) -> TargetView:
         """Send to a target again, all that waits at once."""
-        return target_view(await self._deliveries.resume_target(body.url))
+        return self._view(await self._deliveries.resume_target(body.url))
+
+    @operation("POST", "/target/rate")
+    async def limit_target(self, body: LimitTarget) -> TargetView:
+        """Limit how many POSTs a target gets per second; also before anything is sent to it."""
+        return self._view(await self._deliveries.limit_target(body.url, body.rate_per_s))
+
+    @operation("DELETE", "/target")
+    async def remove_target(self, query: TargetQuery) -> Cancelled:
+        """Forget a target: all that waits for it is cancelled. A later delivery to its URL makes a new one."""
+        return Cancelled(count=await self._deliveries.remove_target(query.url))
 
     @operation("POST", "/target/secret")
     async def rotate_secret(self, body: RotateSecret) -> NewSecret:
         """Give a target a signing secret of its own; the answer is the only place that shows it."""
-        overlap = timedelta(seconds=body.overlap_s)
-        return NewSecret(url=body.url, secret=await self._deliveries.rotate_secret(body.url, overlap, body.secret))
+        return NewSecret(url=body.url, secret=await self._deliveries.rotate_secret(body.url, body.span, body.secret))
+
+    @operation("DELETE", "/target/secret")
+    async def drop_secret(self, query: DropSecret) -> TargetView:
+        """Let a target's bucket or the installation sign again; its own secret signs too for a while."""
+        return self._view(await self._deliveries.drop_secret(query.url, query.span))
 
     @operation("POST", "/target/test", status=201)
     async def test_target(self, body: TestTarget) -> DeliveryView:
         """Send a small event of the kind Test to a URL."""
         return delivery_view(await self._deliveries.send_test(body.url, body.format))
+
+
+class BucketSigningApi:
+    """Who signs the callbacks of a bucket: secrets of its own, or the installation's."""
+
+    group: ClassVar[str] = "buckets"
+
+    def __init__(self, deliveries: DeliveryService, clock: Clock) -> None:
+        self._deliveries = deliveries
+        self._clock = clock
+
+    @operation("GET", "/buckets/{bucket}/secret")
+    async def show_bucket_secret(self, bucket: str) -> BucketSigning:
+        """Show whether a bucket's callbacks are signed with secrets of its own."""
+        return self._signing(bucket, await self._deliveries.bucket_secrets(bucket))
+
+    @operation("POST", "/buckets/{bucket}/secret")
+    async def rotate_bucket_secret(self, bucket: str, body: NewBucketSecret) -> BucketSecret:
+        """Sign a bucket's callbacks with a secret of its own; the answer is the only place that shows it."""
+        secret = await self._deliveries.rotate_bucket_secret(bucket, body.span, body.secret)
+        return BucketSecret(bucket=bucket, secret=secret)
+
+    @operation("DELETE", "/buckets/{bucket}/secret")
+    async def drop_bucket_secret(self, bucket: str, query: Overlap) -> BucketSigning:
+        """Let the installation sign a bucket's callbacks again; its own secret signs too for a while."""
+        return self._signing(bucket, await self._deliveries.drop_bucket_secret(bucket, query.span))
+
+    def _signing(self, bucket: str, secrets: Sequence[SigningSecret]) -> BucketSigning:
+        return BucketSigning(bucket=bucket, own_secrets=_count_own(secrets, self._clock()))
 
 
 def delivery_view(delivery: Delivery) -> DeliveryView:
@@ -253,7 +344,7 @@ def _attempt_view(attempt: Attempt) -> AttemptView:
     )
 
 
-def target_view(target: Target) -> TargetView:
+def target_view(target: Target, now: datetime) -> TargetView:
     return TargetView(
         url=target.url,
         state=target.state,
@@ -263,5 +354,10 @@ def target_view(target: Target) -> TargetView:
         failing_since=target.failing_since,
         last_success_at=target.last_success_at,
         last_sequence=target.next_sequence - 1,
-        own_secrets=len(target.secrets),
+        rate_per_s=target.rate_per_s,
+        own_secrets=_count_own(target.secrets, now),
     )
+
+
+def _count_own(secrets: Sequence[SigningSecret], now: datetime) -> int:
+    return sum(bool(secret.sealed) and secret.is_valid(now) for secret in secrets)

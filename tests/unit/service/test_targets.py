@@ -25,7 +25,7 @@ class Receiver:
 
     @property
     def wait_s(self) -> float | None:
-        return self.held.wait_s(self.now, self.wall)
+        return self.held.wait_s(self.now)
 
     def say(self, status: int, hold_s: float | None = None) -> bool:
         self.held.start("d", self.now)
@@ -42,7 +42,7 @@ def test_breaker_opens_after_five_failures_in_a_row_and_a_probe_closes_it() -> N
         receiver.say(500)
     assert receiver.wait_s == 0
     receiver.say(500)
-    assert receiver.held.is_closed(receiver.wall)
+    assert receiver.held.is_closed(receiver.now)
     receiver.now += 30.1
     assert receiver.wait_s == 0
     receiver.held.start("probe", receiver.now)
@@ -80,7 +80,7 @@ def test_mostly_failing_receiver_opens_the_breaker_by_its_share() -> None:
     for n in range(14):
         receiver.now += 15
         receiver.say(200 if n % 4 == 0 else 500)
-    assert receiver.held.is_closed(receiver.wall)
+    assert receiver.held.is_closed(receiver.now)
 
 
 def test_receivers_wish_holds_all_deliveries_back() -> None:
@@ -124,6 +124,37 @@ def test_a_success_starts_the_five_days_anew() -> None:
     receiver.say(200)
     receiver.now += 2 * 86_400
     assert receiver.say(500) is False
+
+
+def test_new_lease_of_a_resumed_target_closes_its_breaker() -> None:
+    receiver = Receiver()
+    for _ in range(5):
+        receiver.say(500)
+    assert receiver.held.is_closed(receiver.now)
+    receiver.held.adopt(TargetLease(Target("http://x/"), "me", 2), receiver.now, receiver.wall)
+    assert receiver.wait_s == 0 and not receiver.held.is_half_open
+
+
+def test_breaker_is_told_by_the_walls_clock_as_it_is_now() -> None:
+    receiver = Receiver()
+    for _ in range(5):
+        receiver.say(500)
+    receiver.now += 10
+    set_back = receiver.wall - timedelta(hours=1)
+    assert receiver.held.lease_as_of(receiver.now, set_back).target.open_until == set_back + timedelta(seconds=20)
+
+
+def test_rate_of_the_target_beats_the_general_one_from_the_next_start_on() -> None:
+    receiver = Receiver(TargetLimits(rate_per_s=100))
+    receiver.now += 1
+    receiver.held.know(Target("http://x/", rate_per_s=2))
+    receiver.held.start("a", receiver.now)
+    receiver.held.neutral("a", receiver.now)
+    assert receiver.wait_s is not None and receiver.wait_s >= 0.25
+    receiver.held.know(Target("http://x/"))
+    receiver.now += 0.5
+    receiver.held.start("b", receiver.now)
+    assert receiver.wait_s is not None and receiver.wait_s <= 0.01
 
 
 def test_pacing_never_exceeds_the_rate_in_any_second_and_uses_it() -> None:

@@ -7,14 +7,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from cloudfinite.domain.access import EVERYTHING, AccessKey
 from cloudfinite.domain.ids import new_job_id, new_queue_id
 from cloudfinite.domain.job import CallbackChoice, Job, JobFilter, JobInput, JobState, Lease, Outcome
-from cloudfinite.domain.objects import Bucket
+from cloudfinite.domain.objects import BINDING, Bucket
 from cloudfinite.domain.queue import Queue, QueueLoad, QueueState
-from cloudfinite.errors import InvalidArgument, JobNotFound, QueuePaused, QueueSaturated
+from cloudfinite.errors import InvalidArgument, JobNotFound, QueuePaused, QueueSaturated, ServiceClosed
+from cloudfinite.operations import operations
 from cloudfinite.ports import Store, Transaction
 from cloudfinite.service.job_control import JobControl
-from cloudfinite.service.queues import find_queue, select_queues
+from cloudfinite.service.openings import OpeningService
+from cloudfinite.service.queues import QueueLimits, find_queue, select_queues
 
 AT = datetime(2026, 1, 5, 2, 0, tzinfo=UTC)
 
@@ -66,8 +69,10 @@ class Told:
         self.cancelled: list[str] = []
         self.control = JobControl(
             store,
+            operations(),
             on_submitted=lambda jobs: self.submitted.extend(job.id for job in jobs),
             on_cancelled=lambda job: self.cancelled.append(job.id),
+            on_progress=lambda progress: None,
         )
 
 
@@ -162,6 +167,25 @@ async def test_queue_without_room_takes_no_part_of_a_rerun(
     assert (await store.read(find_queue, queue.id))[1] == QueueLoad(0, 0)
 
 
+@pytest.mark.parametrize("service", ["ai", BINDING])
+async def test_closed_service_takes_no_part_of_a_rerun(store: Store, service: str) -> None:
+    queue = queue_of("b-1")
+    await store.run(add, [queue], [job_in(queue, number) for number in range(2)])
+    await fail_all(store, 2)
+    openings = OpeningService(store, QueueLimits())
+    if service == BINDING:
+        await openings.bind("b-1", is_bound=False)
+    else:
+        await openings.close_service("b-1", service)
+    told = Told(store)
+    with pytest.raises(ServiceClosed):
+        await told.control.rerun_matching("b-1", JobFilter(states=frozenset({JobState.FAILED})))
+    assert told.submitted == []
+    await openings.open_service("b-1", "ai")
+    page = await told.control.rerun_matching("b-1", JobFilter(states=frozenset({JobState.FAILED})))
+    assert len(page.reruns) == len(told.submitted) == 2
+
+
 async def test_queues_of_all_buckets_are_paged_with_their_load(store: Store) -> None:
     queues = [queue_of(bucket, service) for bucket in ("b-1", "b-2") for service in ("ai", "file")]
     await store.run(add, queues, [job_in(queues[2], number) for number in range(3)])
@@ -177,7 +201,7 @@ async def test_queues_of_all_buckets_are_paged_with_their_load(store: Store) -> 
 
 
 async def test_removed_key_is_gone(store: Store) -> None:
-    await store.run(lambda tx: tx.keys.put("AKID1", b"sealed", tx.now))
+    await store.run(lambda tx: tx.keys.put(AccessKey("AKID1", EVERYTHING, tx.now), b"sealed"))
     assert await store.run(lambda tx: tx.keys.remove("AKID1")) is True
     assert await store.run(lambda tx: tx.keys.remove("AKID1")) is False
     assert await store.read(lambda tx: tx.keys.all()) == []

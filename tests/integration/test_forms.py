@@ -5,16 +5,22 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastcrc import crc64
-from tests.edge_harness import BUCKET, COS_HOST, Reply
+from tests.edge_harness import BUCKET, COS_HOST, SECRET_ID, SECRET_KEY, FixedKeys, Reply
 from tests.object_server import LIMIT_BYTES, ObjectServer, running_object_server
 from tests.support.forms import multipart, post, signed
 
+from cloudfinite.adapters.seal import AesSeal
+from cloudfinite.adapters.store import system_clock
+from cloudfinite.domain.access import Action, Grant, Policy, Rule
 from cloudfinite.ports import Store
+from cloudfinite.service.access import Keyring
 
 
 @pytest.fixture
@@ -78,6 +84,40 @@ async def test_policy_refuses_and_nothing_is_stored(
     assert refused.code == code
     assert (await sqlite_server.ask("GET", "k")).status == 404
     assert not [path for path in (tmp_path / "objects").rglob("*") if path.is_file()]
+
+
+async def test_form_may_do_what_its_key_may(sqlite_server: ObjectServer) -> None:
+    rule = Rule((BUCKET,), ("in/",), (Action.POST_OBJECT.wire,))
+    keys = sqlite_server.keys
+    assert isinstance(keys, FixedKeys)
+    for policy, key, status in (
+        (rule, "in/k", 204),
+        (rule, "out/k", 403),
+        (replace(rule, buckets=("other-1250000000",)), "in/k", 403),
+        (replace(rule, actions=("cos:PutObject",)), "in/k", 403),
+    ):
+        keys.grants[SECRET_ID] = Grant((Policy((policy,)),))
+        by_policy = signed(sqlite_server, {"key": key})
+        by_request = {"key": key, "Signature": sqlite_server.authorization("POST", "/", COS_HOST)}
+        for fields in (by_policy, by_request):
+            reply = await post(sqlite_server, multipart(fields, b"data"))
+            assert reply.status == status
+            assert status == 204 or reply.code == "AccessDenied"
+
+
+async def test_form_of_temporary_credentials_carries_their_token(sqlite_store: Store, tmp_path: Path) -> None:
+    keys = Keyring(sqlite_store, AesSeal("installation"), system_clock)
+    await keys.ensure(SECRET_ID, SECRET_KEY)
+    made = keys.issue(SECRET_ID, Policy((Rule((BUCKET,), ("in/",)),)), timedelta(minutes=1))
+    pair = made.secret_id, made.secret_key
+    async with running_object_server(sqlite_store, tmp_path / "objects", keys=keys) as server:
+        fields = {"key": "in/k", "x-cos-security-token": made.token}
+        assert (await post(server, multipart(signed(server, fields, pair=pair), b"data"))).status == 204
+        refused = await post(server, multipart(signed(server, fields | {"key": "out/k"}, pair=pair), b"data"))
+        assert refused.code == "AccessDenied"
+        del fields["x-cos-security-token"]
+        refused = await post(server, multipart(signed(server, fields, pair=pair), b"data"))
+        assert refused.code == "InvalidAccessKeyId"
 
 
 async def test_form_without_signature_is_refused(sqlite_server: ObjectServer) -> None:

@@ -24,14 +24,19 @@ def multipart(fields: dict[str, str], data: bytes | None, *, filename: str = "ca
     return body + f"--B{end}\r\n".encode()
 
 
-def signed(server: ObjectServer, fields: dict[str, str], *conditions: Any) -> dict[str, str]:
+def signed(
+    server: ObjectServer,
+    fields: dict[str, str],
+    *conditions: Any,
+    pair: tuple[str, str] = (SECRET_ID, SECRET_KEY),
+) -> dict[str, str]:
     now = server.clock()
     period = f"{int(now.timestamp()) - 1};{int(now.timestamp()) + 60}"
     expiration = (now + timedelta(minutes=1)).isoformat()
     policy = json.dumps({"expiration": expiration, "conditions": [{"bucket": BUCKET}, *conditions]}).encode()
     return {
-        **fields, "policy": base64.b64encode(policy).decode(), "q-sign-algorithm": "sha1", "q-ak": SECRET_ID,
-        "q-key-time": period, "q-signature": sign_policy(policy, SECRET_KEY, period),
+        **fields, "policy": base64.b64encode(policy).decode(), "q-sign-algorithm": "sha1", "q-ak": pair[0],
+        "q-key-time": period, "q-signature": sign_policy(policy, pair[1], period),
     }  # fmt: skip
 
 

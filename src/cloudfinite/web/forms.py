@@ -5,12 +5,14 @@ Wire: COS documentation, "POST Object"; cos-wx-sdk-v5 lib/request.js (a field `S
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from aiohttp import BodyPartReader, web
 from multidict import CIMultiDict
 
+from cloudfinite.domain.access import Action
 from cloudfinite.domain.events import Cause, Creation
 from cloudfinite.domain.objects import StoredObject
 from cloudfinite.errors import (
@@ -26,6 +28,7 @@ from cloudfinite.ports import Clock
 from cloudfinite.service.object_files import Body
 from cloudfinite.service.objects import ObjectService
 from cloudfinite.web import replies
+from cloudfinite.web.access import Keys, find_token
 from cloudfinite.web.object_headers import read_md5, stored_headers
 from cloudfinite.web.objects import upload_headers
 from cloudfinite.web.request import Request
@@ -38,40 +41,48 @@ _MAX_FIELD_BYTES = 64 << 10  # The policy is the longest of them.
 _MAX_FIELDS_BYTES = 256 << 10
 _CHUNK_BYTES = 256 << 10
 
-FindSecret = Callable[[str], str | None]
 Bounds = tuple[int, int] | None
 
 
 class FormHandlers:
     """`POST /` of a bucket's host with `multipart/form-data`. The form carries its own signature."""
 
-    def __init__(self, objects: ObjectService, find_secret: FindSecret, clock: Clock) -> None:
+    def __init__(self, objects: ObjectService, keys: Keys, clock: Clock) -> None:
         self._objects = objects
-        self._find_secret = find_secret
+        self._keys = keys
         self._clock = clock
 
     async def post(self, request: Request) -> web.StreamResponse:
         fields, file = await _read_fields(request)
         key = fields.get("key", "").replace("${filename}", file.filename or "")
-        bounds = self._authorize(request, fields, key)
+        secret_id, token, bounds = self._verify(request, fields, key)
+        request = replace(request, secret_id=secret_id, grant=self._keys.grant_of(secret_id, token))
+        request.check(Action.POST_OBJECT, key)
         body = Body(_file_chunks(file, bounds), md5=read_md5(fields))
         item = await self._objects.put_object(
             request.bucket, key, body, stored_headers(fields, key), Cause(Creation.POST, request.id)
         )
         return _answer(request, fields, item)
 
-    def _authorize(self, request: Request, fields: CIMultiDict[str], key: str) -> Bounds:
-        """The bounds of the file that the form's policy sets. Raises what `verify` and `verify_form` raise."""
+    def _verify(self, request: Request, fields: CIMultiDict[str], key: str) -> tuple[str, str, Bounds]:
+        """Who signed, with which token, and the file's bounds in the form's policy.
+
+        Raises what `verify` and `verify_form` raise.
+        """
         now = self._clock()
+        token = find_token(fields, request.query) or find_token(request.headers, request.query)
+
+        def find_secret(secret_id: str) -> str | None:
+            return self._keys.secret_of(secret_id, token)
+
         if "policy" in fields:
             plain = {name.lower(): value for name, value in fields.items()}
-            policy = verify_form(plain, self._find_secret, now)
+            policy = verify_form(plain, find_secret, now)
             policy.check(plain | {"key": key, "bucket": request.bucket}, now)
-            return policy.size_bytes
+            return plain["q-ak"], token, policy.size_bytes
         authorization = fields.get("Signature", "") or request.headers.get("Authorization", "")
         signed = SignedRequest("POST", request.host, "/", "/", request.query.pairs, request.headers)
-        verify(signed, authorization, self._find_secret, int(now.timestamp()), COS_REFUSALS)
-        return None
+        return verify(signed, authorization, find_secret, int(now.timestamp()), COS_REFUSALS), token, None
 
 
 async def _read_fields(request: Request) -> tuple[CIMultiDict[str], BodyPartReader]:

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 from urllib.parse import quote
 
-from tests.edge_harness import BUCKET, COS_HOST, SECRET_ID, SECRET_KEY, TOKEN, Group, Harness, Reply
+from tests.edge_harness import BUCKET, COS_HOST, TOKEN, FixedKeys, Harness, Reply
 
 from cloudfinite.adapters.objects import LocalObjects
 from cloudfinite.domain.cors import LOCAL_PAGES
-from cloudfinite.ports import Store
+from cloudfinite.ports import Storage, Store
 from cloudfinite.service.buckets import BucketService
 from cloudfinite.service.object_files import ObjectFiles
 from cloudfinite.service.objects import ObjectService
 from cloudfinite.service.openings import OpeningService
 from cloudfinite.service.queues import QueueLimits
 from cloudfinite.service.uploads import UploadService
+from cloudfinite.web.access import Keys
 from cloudfinite.web.buckets import BucketHandlers
 from cloudfinite.web.cors import CrossOrigin
 from cloudfinite.web.forms import FormHandlers
 from cloudfinite.web.objects import ObjectHandlers
 from cloudfinite.web.openings import OpeningHandlers
-from cloudfinite.web.routes import Router
+from cloudfinite.web.routes import Handlers, Router
 from cloudfinite.web.server import EdgeConfig
 from cloudfinite.web.uploads import UploadHandlers
 
@@ -45,20 +46,15 @@ class ObjectServer(Harness):
 
     def router(self) -> Router:
         assert self.objects and self.uploads and self.buckets and self.openings
-        handlers = SimpleNamespace(
-            jobs=Group("jobs", self.calls, self.answers),
-            queues=Group("queues", self.calls, self.answers),
-            templates=Group("templates", self.calls, self.answers),
-            objects=ObjectHandlers(self.objects),
-            process=Group("process", self.calls, self.answers),
-            uploads=UploadHandlers(self.uploads, self.objects, self.buckets),
-            buckets=BucketHandlers(self.buckets, self.objects),
-            openings=OpeningHandlers(self.openings),
-            cors=self.cors,
-            forms=FormHandlers(self.objects, {SECRET_ID: SECRET_KEY}.get, self.clock),
-            own=Group("own", self.calls, self.answers).page,
-        )
-        return Router(handlers, self.facts)  # type: ignore[arg-type]  # a namespace has all groups
+        served: dict[str, Any] = {
+            "objects": ObjectHandlers(self.objects),
+            "uploads": UploadHandlers(self.uploads, self.objects, self.buckets),
+            "buckets": BucketHandlers(self.buckets, self.objects),
+            "openings": OpeningHandlers(self.openings),
+            "cors": self.cors,
+            "forms": FormHandlers(self.objects, self.keys, self.clock),
+        }
+        return Router(Handlers(**{**self.groups(), **served}), self.facts)
 
     async def ask(
         self,
@@ -82,20 +78,28 @@ class ObjectServer(Harness):
 
 @asynccontextmanager
 async def running_object_server(
-    store: Store, folder: Path, *, limit_bytes: int = LIMIT_BYTES
+    store: Store,
+    folder: Path,
+    *,
+    limit_bytes: int = LIMIT_BYTES,
+    keys: Keys | None = None,
+    storages: Mapping[str, Storage] | None = None,
 ) -> AsyncIterator[ObjectServer]:
+    """`storages` keep the buckets that they are named after, BUCKET among them or not."""
     local = LocalObjects(folder)
-    files = ObjectFiles(store, local, limit_bytes=limit_bytes)
+    files = ObjectFiles(store, local, storages or {}, limit_bytes=limit_bytes)
     server = ObjectServer(
         objects=ObjectService(files, retain_s=0),
         uploads=UploadService(files),
         buckets=BucketService(store),
         openings=OpeningService(store, QueueLimits()),
+        keys=keys or FixedKeys(),
     )
     assert server.buckets
     server.cors = CrossOrigin(server.buckets, (LOCAL_PAGES,))
     server.let_read = server.cors.let_read
-    await server.buckets.ensure_bucket(BUCKET, "ap-chongqing")
+    for bucket in {BUCKET, *(storages or {})}:
+        await server.buckets.ensure_bucket(bucket, "ap-chongqing")
     await server.start(EdgeConfig(default_bucket=BUCKET, admin_token=TOKEN))
     try:
         yield server

@@ -16,6 +16,7 @@ from tests.crash.put_and_die import BUCKET, KEY, NEW, OLD
 
 from cloudfinite.adapters.objects import LocalObjects
 from cloudfinite.adapters.store import SqliteStore
+from cloudfinite.service.keepers import stream_bytes
 from cloudfinite.service.object_files import ObjectFiles
 from cloudfinite.service.objects import ObjectService
 
@@ -38,8 +39,8 @@ class Survivor:
         self.objects = ObjectService(self.files, retain_s=0)
 
     async def read(self) -> bytes:
-        item, pieces = await self.objects.locate_object(BUCKET, KEY)
-        return b"".join([chunk async for chunk in self.objects.stream_bytes(pieces, 0, item.size_bytes)])
+        found = await self.objects.locate_object(BUCKET, KEY)
+        return b"".join([chunk async for chunk in stream_bytes(found, 0, found.item.size_bytes)])
 
     async def last_event(self) -> int:
         """The size that the last event tells; its object's bytes are OLD or NEW."""

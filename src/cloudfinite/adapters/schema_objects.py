@@ -19,6 +19,7 @@ bucket = Table(
     # JSON; "" in a bucket whose owner set nothing.
     Column("switches", Text, nullable=False, server_default=""),
     Column("cors", Text, nullable=False, server_default=""),
+    Column("acl", Text, nullable=False, server_default="private"),
 )
 
 stored_object = Table(
@@ -84,6 +85,8 @@ event = Table(
     Column("etag", Text, nullable=False),
     Column("request_id", Text, nullable=False),
     Column("headers", Text, nullable=False),
+    # JSON: the workflows whose runs led to the object; "" for none.
+    Column("lineage", Text, nullable=False, server_default=""),
     Column("created_us", BigInteger, nullable=False),
     Column("done_us", BigInteger),
     Index("event_undone", "seq", sqlite_where=text("done_us IS NULL"), postgresql_where=text("done_us IS NULL")),

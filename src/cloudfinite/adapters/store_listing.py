@@ -9,8 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row
-
 from cloudfinite.domain.objects import ListQuery
 
 # Rows read at once, doubling while they are all of use; back to the fewest after each seek past a common prefix. So a
@@ -29,14 +27,14 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A row, or without one the common prefix `name`."""
+    """A row as `fetch` gave it, or without one the common prefix `name`."""
 
     name: bytes
-    row: Row[Any] | None
+    row: Any
 
 
 def list_entries(
-    wanted: ListQuery, fetch: Callable[[Bounds, int], Sequence[Row[Any]]], id_column: str = ""
+    wanted: ListQuery, fetch: Callable[[Bounds, int], Sequence[Any]], id_column: str = ""
 ) -> tuple[list[Entry], bool]:
     """The page's entries in byte order, and whether more follow. `fetch` reads rows with a `key` in their order."""
     prefix, delimiter = wanted.prefix.encode(), wanted.delimiter.encode()

@@ -32,7 +32,7 @@ from cloudfinite.adapters.sql import SqlUnit, is_postgres
 from cloudfinite.adapters.store_listing import Bounds, list_entries
 from cloudfinite.adapters.store_uploads import SqlUploadRows
 from cloudfinite.domain.cors import CorsRule
-from cloudfinite.domain.objects import Bucket, ListQuery, ObjectPage, Piece, StoredObject, Switch
+from cloudfinite.domain.objects import Acl, Bucket, ListQuery, ObjectPage, Piece, StoredObject, Switch
 from cloudfinite.errors import BucketNotEmpty
 
 # The statements of a put and a get are made once: building one takes as long as running it.
@@ -74,7 +74,12 @@ class SqlBucketRows:
         self._unit = unit
 
     def ensure(self, item: Bucket) -> bool:
-        values = {"name": item.name, "region": item.region, "created_us": to_us(item.created_at)}
+        values = {
+            "name": item.name,
+            "region": item.region,
+            "created_us": to_us(item.created_at),
+            "acl": item.acl.value,
+        }
         return _insert_if_absent(self._unit, bucket_table.name, values)
 
     def get(self, name: str) -> Bucket | None:
@@ -87,7 +92,7 @@ class SqlBucketRows:
         return self._one(_LOCK_BUCKET, name)
 
     def replace(self, item: Bucket) -> None:
-        values = {"switches": _switches_text(item.switches), "cors": _cors_text(item.cors)}
+        values = {"switches": _switches_text(item.switches), "cors": _cors_text(item.cors), "acl": item.acl.value}
         self._unit.connection.execute(update(bucket_table).where(bucket_table.c.name == item.name).values(values))
 
     def delete(self, name: str) -> bool:
@@ -111,7 +116,14 @@ class SqlBucketRows:
 
 
 def _bucket(row: Row[Any]) -> Bucket:
-    return Bucket(row.name, row.region, from_us(row.created_us), _read_switches(row.switches), _read_cors(row.cors))
+    return Bucket(
+        row.name,
+        row.region,
+        from_us(row.created_us),
+        _read_switches(row.switches),
+        _read_cors(row.cors),
+        Acl(row.acl),
+    )
 
 
 def _switches_text(switches: Mapping[str, Switch]) -> str:
@@ -240,7 +252,7 @@ def _object_values(item: StoredObject) -> dict[str, Any]:
         "is_multipart": item.is_multipart,
         "size_bytes": item.size_bytes,
         "etag": item.etag,
-        "crc64": str(item.crc64),
+        "crc64": str(item.crc64),  # known of all that have rows
         "modified_us": to_us(item.modified_at),
         "headers": json.dumps(dict(item.headers)),
     }

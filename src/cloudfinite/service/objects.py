@@ -2,37 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from cloudfinite.domain.crc64 import combine_crc64
-from cloudfinite.domain.events import Cause, Creation, object_created
-from cloudfinite.domain.objects import ListQuery, ObjectPage, Part, Piece, StoredObject, new_upload_id
-from cloudfinite.errors import (
-    AppendPositionWrong,
-    InvalidArgument,
-    KeyTooLong,
-    NoSuchBucket,
-    NoSuchCopySource,
-    NoSuchKey,
-    ObjectNotAppendable,
-)
-from cloudfinite.ports import BytesReader, StoredBytes, Transaction
+from cloudfinite.domain.events import Cause, Creation
+from cloudfinite.domain.objects import MAX_KEY_BYTES, ListQuery, ObjectPage, StoredObject
+from cloudfinite.errors import InvalidArgument, KeyTooLong, NoSuchBucket, NoSuchCopySource, NoSuchKey
+from cloudfinite.ports import StoredBytes, Transaction
+from cloudfinite.service.keepers import FoundObject, Keeper, Place, put_written, stream_bytes
+from cloudfinite.service.kept_elsewhere import KeptElsewhere
+from cloudfinite.service.kept_here import KeptHere, copied_headers
 from cloudfinite.service.object_files import Body, ObjectFiles
 from cloudfinite.wire.operation import LocalFile
 from cloudfinite.wire.times import http_date
 
-MAX_KEY_BYTES = 850  # Wire: COS documentation, "Object Overview".
-
-MAX_APPENDS = 10_000  # Each is a file that a reader opens.
-
-OBJECT_TYPE = "x-cos-object-type"
-_APPENDABLE = "appendable"
 _PUT = Cause()
-_SET_BY_STORE = datetime.fromtimestamp(0, UTC)  # Stands where the transaction will put its own time.
+_SET_BY_KEEPER = datetime.fromtimestamp(0, UTC)
 
 
 class ObjectService:
@@ -44,15 +30,35 @@ class ObjectService:
         """on_created: called when the event of a new object has become durable."""
         self._files = files
         self._on_created = on_created
-        self._store = files.store
         self._retain = timedelta(seconds=retain_s)
+        self._here = KeptHere(files)
+        self._elsewhere: Mapping[str, Keeper] = {
+            bucket: KeptElsewhere(bucket, storage, files) for bucket, storage in files.storages.items()
+        }
+
+    def _keeper(self, bucket: str) -> Keeper:
+        return self._elsewhere.get(bucket, self._here)
 
     async def put_object(
         self, bucket: str, key: str, body: Body, headers: Mapping[str, str], cause: Cause = _PUT
     ) -> StoredObject:
         """Store an object, replacing one of this key. Raises NoSuchBucket, KeyTooLong, and what `write` raises."""
+        return await self._bring_into_being(await self.write_object(bucket, key, body, headers), cause)
+
+    async def _bring_into_being(self, item: StoredObject, cause: Cause) -> StoredObject:
+        item = await self._files.commit([] if item.is_elsewhere else [item.file_id], put_written, item, cause)
+        self._on_created()
+        return item
+
+    async def write_object(self, bucket: str, key: str, body: Body, headers: Mapping[str, str]) -> StoredObject:
+        """Store the bytes of an object that a transaction with `put_written` is to bring into being.
+
+        Raises what `put_object` raises. A file that no transaction names is removed by `discard_written`, or later; in
+        a bucket that is kept elsewhere the object is there at once.
+        """
         check_key(key)
-        await self._store.read(require_bucket, bucket)  # before gigabytes are taken for nothing
+        keeper = self._keeper(bucket)
+        await keeper.check_writable(bucket)  # before gigabytes are taken for nothing
         stored = await self._files.write(body)
         item = StoredObject(
             bucket=bucket,
@@ -61,12 +67,18 @@ class ObjectService:
             size_bytes=stored.size_bytes,
             etag=f'"{stored.md5.hex()}"',
             crc64=stored.crc64,
-            modified_at=_SET_BY_STORE,
+            modified_at=_SET_BY_KEEPER,
             headers=headers,
         )
-        item = await self._files.commit([stored.file_id], _put, item, cause)
+        return await keeper.settle(item)
+
+    async def discard_written(self, items: Sequence[StoredObject]) -> None:
+        """Remove the bytes of objects that did not come into being."""
+        await self._files.objects.delete([item.file_id for item in items if not item.is_elsewhere])
+
+    def tell_created(self) -> None:
+        """Call when a transaction with `put_written` is durable: events wait."""
         self._on_created()
-        return item
 
     async def append_object(
         self, bucket: str, key: str, position: int, body: Body, headers: Mapping[str, str], request_id: str = ""
@@ -77,68 +89,66 @@ class ObjectService:
         what `put_object` raises.
         """
         check_key(key)
-        await self._store.read(_check_append, bucket, key, position)
+        keeper = self._keeper(bucket)
+        await keeper.check_append((bucket, key), position)
         stored = await self._files.write(body)
-        cause = Cause(Creation.APPEND, request_id)
-        item = await self._files.commit([stored.file_id], _append, bucket, key, position, stored, headers, cause)
+        item = await keeper.append((bucket, key), position, stored, headers, Cause(Creation.APPEND, request_id))
         self._on_created()
         return item, stored
 
     async def find_object(self, bucket: str, key: str) -> StoredObject:
         """Raises NoSuchKey, NoSuchBucket."""
+        return (await self.locate_object(bucket, key)).item
+
+    async def locate_object(self, bucket: str, key: str) -> FoundObject:
+        """The object and the way to its bytes. Raises NoSuchKey, NoSuchBucket."""
         check_key(key)
-        item, _ = await self._store.read(_find, bucket, key)
-        return item
+        return await self._keeper(bucket).find((bucket, key))
 
-    async def locate_object(self, bucket: str, key: str) -> tuple[StoredObject, tuple[Piece, ...]]:
-        """The object and where its bytes are, for `open_bytes`. Raises NoSuchKey, NoSuchBucket."""
-        check_key(key)
-        return await self._store.read(_find, bucket, key)
-
-    async def open_bytes(self, pieces: Sequence[Piece], start: int, size_bytes: int) -> BytesReader:
-        return await self._files.objects.reader(pieces, start, size_bytes)
-
-    async def stream_bytes(self, pieces: Sequence[Piece], start: int, size_bytes: int) -> AsyncIterator[bytes]:
-        reader = await self.open_bytes(pieces, start, size_bytes)
-        try:
-            while chunk := await reader.read():
-                yield chunk
-        finally:
-            await reader.close()
+    def locate_in(self, tx: Transaction, bucket: str, key: str) -> FoundObject | None:
+        """An object that we keep, inside a transaction of the caller's; None for all others."""
+        return None if bucket in self._elsewhere else self._here.find_in(tx, (bucket, key))
 
     @asynccontextmanager
-    async def opened_source(self, bucket: str, key: str) -> AsyncIterator[LocalFile]:
-        """The object as a file that stays as it is inside the block. Raises NoSuchKey, NoSuchBucket."""
-        item, pieces = await self.locate_object(bucket, key)
-        async with self._files.objects.readable(pieces) as path:
+    async def opened_source(self, bucket: str, key: str, found: FoundObject | None = None) -> AsyncIterator[LocalFile]:
+        """The object as a file that stays as it is inside the block; `found`, where it was located already.
+
+        Raises NoSuchKey, NoSuchBucket.
+        """
+        found = found or await self.locate_object(bucket, key)
+        async with found.readable() as path:
             yield LocalFile(
                 path,
                 name=key,
-                size_bytes=item.size_bytes,
-                etag=item.etag,
-                last_modified=http_date(item.modified_at),
+                size_bytes=found.item.size_bytes,
+                etag=found.item.etag,
+                last_modified=http_date(found.item.modified_at),
             )
 
     async def object_exists(self, bucket: str, key: str) -> bool:
-        return await self._store.read(_exists, bucket, key)
+        try:
+            await self.locate_object(bucket, key)
+        except (NoSuchKey, NoSuchBucket, InvalidArgument, KeyTooLong):
+            return False
+        return True
 
     async def list_objects(self, bucket: str, wanted: ListQuery) -> ObjectPage:
         """Raises NoSuchBucket."""
-        return await self._store.read(_list, bucket, wanted)
+        return await self._keeper(bucket).select(bucket, wanted)
 
-    async def delete_object(self, bucket: str, key: str) -> bool:
-        """False when there was none. Raises NoSuchBucket."""
+    async def delete_object(self, bucket: str, key: str) -> None:
+        """One that is not there is fine. Raises NoSuchBucket."""
         check_key(key)
-        return bool(await self._store.run(_delete, bucket, [key]))
+        await self._keeper(bucket).delete(bucket, key)
 
-    async def delete_objects(self, bucket: str, keys: Sequence[str]) -> None:
-        """In one transaction; those that are not there are fine. Raises NoSuchBucket."""
-        await self._store.run(_delete, bucket, keys)
+    async def delete_objects(self, bucket: str, keys: Sequence[str]) -> list[tuple[str, str, str]]:
+        """Those that were not deleted, as (key, code, message); one that is not there is fine. Raises NoSuchBucket."""
+        return await self._keeper(bucket).delete_many(bucket, keys)
 
     async def copy_object(
         self,
-        source: tuple[str, str],
-        target: tuple[str, str],
+        source: Place,
+        target: Place,
         headers: Mapping[str, str] | None,
         check: Callable[[StoredObject], None],
         request_id: str = "",
@@ -148,26 +158,30 @@ class ObjectService:
         Raises NoSuchCopySource, NoSuchBucket.
         """
         check_key(target[1])
-        item, pieces, parts = await self._store.read(_find_to_copy, *source)
-        check(item)
-        await self._store.read(require_bucket, target[0])
-        file_ids = [await self._files.objects.copy(piece.file_id) for piece in pieces]
-        copy = replace(
-            item,
-            bucket=target[0],
-            key=target[1],
-            file_id=new_upload_id() if item.is_multipart else file_ids[0],
-            headers={name: value for name, value in item.headers.items() if name != OBJECT_TYPE}
-            if headers is None
-            else headers,
-        )
-        copied = [
-            replace(part, upload_id=copy.file_id, file_id=file_id)
-            for part, file_id in zip(parts, file_ids, strict=False)
-        ]
-        copy = await self._files.commit(file_ids, _put, copy, Cause(Creation.COPY, request_id), copied)
+        keeper, cause = self._keeper(target[0]), Cause(Creation.COPY, request_id)
+        if self._keeper(source[0]) is not keeper:
+            return await self._copy_between(source, target, headers, check, cause)
+        item = await keeper.copy(source, target, headers, check, cause)
         self._on_created()
-        return copy
+        return item
+
+    async def _copy_between(
+        self,
+        source: Place,
+        target: Place,
+        headers: Mapping[str, str] | None,
+        check: Callable[[StoredObject], None],
+        cause: Cause,
+    ) -> StoredObject:
+        """Copy from one keeper to another: the bytes go through us."""
+        try:
+            found = await self._keeper(source[0]).find(source)
+        except (NoSuchKey, NoSuchBucket) as exc:
+            raise NoSuchCopySource(exc.message) from exc
+        check(found.item)
+        body = Body(stream_bytes(found, 0, found.item.size_bytes), found.item.size_bytes)
+        kept = copied_headers(found.item) if headers is None else headers
+        return await self._bring_into_being(await self.write_object(*target, body, kept), cause)
 
     async def collect_garbage(self) -> int:
         """Remove the files of objects replaced or deleted some time ago: for each minute."""
@@ -193,115 +207,3 @@ def check_key(key: str) -> None:
         raise KeyTooLong(f"the object key has {size_bytes} bytes; at most {MAX_KEY_BYTES} are allowed")
     if any(character < " " or character == "\x7f" for character in key):
         raise InvalidArgument(f"the object key {key!r} holds control characters")
-
-
-# --- transactions --------------------------------------------------------------------------------------------------
-
-
-def require_bucket(tx: Transaction, bucket: str) -> None:
-    """Raises NoSuchBucket."""
-    if tx.buckets.get(bucket) is None:
-        raise NoSuchBucket(f"the bucket {bucket} does not exist")
-
-
-def hold_bucket(tx: Transaction, bucket: str) -> None:
-    """As `require_bucket`, and it stays until the transaction ends."""
-    if tx.buckets.hold(bucket) is None:
-        raise NoSuchBucket(f"the bucket {bucket} does not exist")
-
-
-def _put(tx: Transaction, item: StoredObject, cause: Cause, parts: Sequence[Part] = ()) -> StoredObject:
-    hold_bucket(tx, item.bucket)
-    item = replace(item, modified_at=tx.now)
-    for part in parts:
-        tx.objects.uploads.put_part(part)
-    tx.objects.put(item)
-    tx.events.insert(object_created(item, cause, tx.now))
-    return item
-
-
-def _check_append(tx: Transaction, bucket: str, key: str, position: int) -> None:
-    """Raises what `_append` would, before the bytes are taken."""
-    require_bucket(tx, bucket)
-    _require_length(tx.objects.get(bucket, key), position)
-
-
-def _require_length(item: StoredObject | None, position: int) -> None:
-    if item is not None and item.headers.get(OBJECT_TYPE) != _APPENDABLE:
-        raise ObjectNotAppendable()
-    size_bytes = item.size_bytes if item else 0
-    if position != size_bytes:
-        raise AppendPositionWrong(
-            f"the position is {position}, the object has {size_bytes} bytes",
-            headers=(("x-cos-next-append-position", str(size_bytes)),),
-        )
-
-
-def _append(
-    tx: Transaction,
-    bucket: str,
-    key: str,
-    position: int,
-    stored: StoredBytes,
-    headers: Mapping[str, str],
-    cause: Cause,
-) -> StoredObject:
-    """The object is a multipart one whose parts are what was appended."""
-    hold_bucket(tx, bucket)
-    old = tx.objects.hold(bucket, key)
-    _require_length(old, position)
-    file_id = old.file_id if old else new_upload_id()
-    number = tx.objects.uploads.last_number(file_id) + 1
-    if number > MAX_APPENDS:
-        raise InvalidArgument(f"the object was appended to {MAX_APPENDS} times; copy it to go on")
-    digest = hashlib.md5((old.etag if old else "").encode() + stored.md5, usedforsecurity=False).hexdigest()
-    item = StoredObject(
-        bucket=bucket,
-        key=key,
-        file_id=file_id,
-        size_bytes=position + stored.size_bytes,
-        etag=f'"{digest}-{number}"',
-        crc64=combine_crc64(old.crc64 if old else 0, stored.crc64, stored.size_bytes),
-        modified_at=tx.now,
-        headers=old.headers if old else {**headers, OBJECT_TYPE: _APPENDABLE},
-        is_multipart=True,
-    )
-    part = Part(file_id, number, stored.file_id, stored.size_bytes, f'"{stored.md5.hex()}"', stored.crc64, tx.now)
-    tx.objects.uploads.put_part(part)
-    if old:
-        tx.objects.extend(item)
-    else:
-        tx.objects.put(item)
-    tx.events.insert(object_created(item, cause, tx.now))
-    return item
-
-
-def _find(tx: Transaction, bucket: str, key: str) -> tuple[StoredObject, tuple[Piece, ...]]:
-    item = tx.objects.get(bucket, key)
-    if item is None:
-        require_bucket(tx, bucket)
-        raise NoSuchKey(f"the object {key!r} does not exist")
-    return item, tx.objects.pieces(item)
-
-
-def _find_to_copy(tx: Transaction, bucket: str, key: str) -> tuple[StoredObject, tuple[Piece, ...], list[Part]]:
-    item = tx.objects.get(bucket, key)
-    if item is None:
-        raise NoSuchCopySource(f"the object {key!r} of the bucket {bucket} does not exist")
-    parts = tx.objects.uploads.parts(item.file_id) if item.is_multipart else []
-    return item, tx.objects.pieces(item), parts
-
-
-def _exists(tx: Transaction, bucket: str, key: str) -> bool:
-    return tx.objects.get(bucket, key) is not None
-
-
-def _list(tx: Transaction, bucket: str, wanted: ListQuery) -> ObjectPage:
-    require_bucket(tx, bucket)
-    return tx.objects.select(bucket, wanted)
-
-
-def _delete(tx: Transaction, bucket: str, keys: Sequence[str]) -> int:
-    require_bucket(tx, bucket)
-    # Sorted: two deletions of the same keys in other orders would wait for each other.
-    return sum(tx.objects.delete(bucket, key) for key in sorted(set(keys)))

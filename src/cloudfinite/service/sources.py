@@ -9,8 +9,18 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from cloudfinite.domain.job import JobInput
-from cloudfinite.errors import InputMissing, NoSuchBucket, NoSuchKey
-from cloudfinite.ports import Downloader
+from cloudfinite.errors import (
+    EntityTooLarge,
+    InputDownloadFailed,
+    InputMissing,
+    NoSuchBucket,
+    NoSuchKey,
+    StorageFailed,
+    StorageRefused,
+    StorageUnavailable,
+)
+from cloudfinite.ports import Downloader, Transaction
+from cloudfinite.service.keepers import FoundObject
 from cloudfinite.service.objects import ObjectService
 from cloudfinite.wire.operation import LocalFile
 
@@ -24,19 +34,27 @@ class Sources:
         self._scratch = scratch
         self._limit_bytes = limit_bytes
 
+    def locate(self, tx: Transaction, bucket: str, wanted: JobInput) -> FoundObject | None:
+        """Where the input is, if a transaction can tell: it saves `opened` one of its own."""
+        return self._objects.locate_in(tx, bucket, wanted.object_key) if wanted.object_key else None
+
     @asynccontextmanager
-    async def opened(self, bucket: str, wanted: JobInput) -> AsyncIterator[LocalFile]:
+    async def opened(self, bucket: str, wanted: JobInput, found: FoundObject | None = None) -> AsyncIterator[LocalFile]:
         """The input as a file that stays readable inside the block. Raises JobFailed (InputMissing, …)."""
         if wanted.url and not wanted.object_key:
             async with self._downloaded(wanted.url) as source:
                 yield source
             return
         try:
-            opened = self._objects.opened_source(bucket, wanted.object_key)
+            opened = self._objects.opened_source(bucket, wanted.object_key, found)
             async with opened as source:
                 yield source
         except (NoSuchKey, NoSuchBucket) as exc:
             raise InputMissing() from exc
+        except StorageUnavailable as exc:
+            raise StorageFailed(exc.message) from exc
+        except (StorageRefused, EntityTooLarge) as exc:
+            raise InputDownloadFailed(exc.message) from exc
 
     @asynccontextmanager
     async def _downloaded(self, url: str) -> AsyncIterator[LocalFile]:

@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from itertools import pairwise
 
 from cloudfinite.domain.crc64 import combine_crc64
-from cloudfinite.domain.events import Cause, Creation, object_created
+from cloudfinite.domain.events import Cause, Creation
 from cloudfinite.domain.objects import ListQuery, Part, StoredObject, Upload, UploadPage, new_upload_id
-from cloudfinite.errors import InvalidArgument, InvalidPart, InvalidPartOrder, NoSuchUpload
-from cloudfinite.ports import Transaction
+from cloudfinite.errors import AccessDenied, InvalidArgument, InvalidPart, InvalidPartOrder, NoSuchUpload
+from cloudfinite.ports import Storage, Transaction
+from cloudfinite.service.keepers import hold_bucket, put_written, require_bucket
 from cloudfinite.service.object_files import Body, ObjectFiles
-from cloudfinite.service.objects import check_key, hold_bucket, require_bucket
+from cloudfinite.service.objects import check_key
 
 MAX_PART_NUMBER = 10_000  # Wire: COS documentation, "Upload Part".
 
@@ -29,10 +30,13 @@ class UploadService:
         self._files = files
         self._on_created = on_created
         self._store = files.store
+        self._storages = files.storages
 
     async def start_upload(self, bucket: str, key: str, headers: Mapping[str, str]) -> Upload:
         """`headers` are those of the object to come. Raises NoSuchBucket, KeyTooLong."""
         check_key(key)
+        if (storage := self._storages.get(bucket)) and storage.is_read_only:
+            raise AccessDenied(f"the bucket {bucket} is only read here; change its objects where they are kept")
         return await self._store.run(_start, Upload(new_upload_id(), bucket, key, _SET_BY_STORE, headers))
 
     async def put_part(self, bucket: str, key: str, upload_id: str, number: int, body: Body) -> Part:
@@ -41,16 +45,17 @@ class UploadService:
             raise InvalidArgument(f"partNumber is {number}; it must be from 1 to {MAX_PART_NUMBER}")
         await self._store.read(_require, bucket, key, upload_id)
         stored = await self._files.write(body)
+        file_id = await self._files.staging.put(bucket, stored) if bucket in self._storages else stored.file_id
         part = Part(
             upload_id=upload_id,
             number=number,
-            file_id=stored.file_id,
+            file_id=file_id,
             size_bytes=stored.size_bytes,
             etag=f'"{stored.md5.hex()}"',
             crc64=stored.crc64,
             modified_at=_SET_BY_STORE,
         )
-        return await self._files.commit([stored.file_id], _put_part, bucket, key, part)
+        return await self._files.commit([file_id], _put_part, bucket, key, part)
 
     async def list_parts(
         self, bucket: str, key: str, upload_id: str, after: int, limit: int
@@ -75,9 +80,26 @@ class UploadService:
             raise InvalidPart("there is no part to complete with")
         if any(left >= right for left, right in pairwise(numbers)):
             raise InvalidPartOrder()
-        item = await self._store.run(_complete, bucket, key, upload_id, wanted, request_id)
+        cause = Cause(Creation.COMPLETE, request_id)
+        if storage := self._storages.get(bucket):
+            item = await self._complete_elsewhere(storage, (bucket, key, upload_id), wanted, cause)
+        else:
+            item = await self._store.run(_complete, bucket, key, upload_id, wanted, cause)
         self._on_created()
         return item
+
+    async def _complete_elsewhere(
+        self, storage: Storage, upload: tuple[str, str, str], wanted: Sequence[tuple[int, str]], cause: Cause
+    ) -> StoredObject:
+        """The parts become one object of the storage; only then does the upload end, so it can be completed again."""
+        item, parts = await self._store.read(_assemble, *upload, wanted)
+        reader = self._files.staging.reader(parts)
+        try:
+            kept = await storage.put(item, reader)
+        finally:
+            await reader.close()
+        kept = replace(kept, is_elsewhere=True, is_told=storage.tells_creations)
+        return await self._store.run(_end, upload, kept, cause)
 
     async def abort_upload(self, bucket: str, key: str, upload_id: str) -> None:
         """Raises NoSuchUpload."""
@@ -126,16 +148,27 @@ def _list(tx: Transaction, bucket: str, wanted: ListQuery) -> UploadPage:
 
 
 def _complete(
-    tx: Transaction, bucket: str, key: str, upload_id: str, wanted: Sequence[tuple[int, str]], request_id: str
+    tx: Transaction, bucket: str, key: str, upload_id: str, wanted: Sequence[tuple[int, str]], cause: Cause
 ) -> StoredObject:
     hold_bucket(tx, bucket)
     upload = _hold(tx, bucket, key, upload_id)
     parts = _chosen(tx.objects.uploads.parts(upload_id), wanted)
     tx.objects.uploads.complete(upload_id, [part.number for part in parts])
-    item = _assembled(upload, parts, tx.now)
-    tx.objects.put(item)
-    tx.events.insert(object_created(item, Cause(Creation.COMPLETE, request_id), tx.now))
-    return item
+    return put_written(tx, _assembled(upload, parts, tx.now), cause)
+
+
+def _assemble(
+    tx: Transaction, bucket: str, key: str, upload_id: str, wanted: Sequence[tuple[int, str]]
+) -> tuple[StoredObject, list[Part]]:
+    upload = _require(tx, bucket, key, upload_id)
+    parts = _chosen(tx.objects.uploads.parts(upload_id), wanted)
+    return _assembled(upload, parts, tx.now), parts
+
+
+def _end(tx: Transaction, upload: tuple[str, str, str], item: StoredObject, cause: Cause) -> StoredObject:
+    _hold(tx, *upload)
+    tx.objects.uploads.abort(upload[2])
+    return put_written(tx, item, cause)
 
 
 def _chosen(parts: Sequence[Part], wanted: Sequence[tuple[int, str]]) -> list[Part]:

@@ -8,6 +8,7 @@ import structlog
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
+from cloudfinite.errors import RequestError
 from cloudfinite.ports import BytesReader
 
 log = structlog.get_logger()
@@ -34,7 +35,7 @@ class ObjectBody(web.StreamResponse):
                 await self.write(chunk)
         except ConnectionError:
             raise
-        except OSError as exc:
+        except (OSError, RequestError) as exc:
             # The head is sent: cutting the connection is the only way left to say that the body is not whole.
             log.error("object.unreadable", error=str(exc))
             raise ConnectionResetError("the object's bytes cannot be read") from exc

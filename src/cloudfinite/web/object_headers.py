@@ -11,11 +11,10 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from mimetypes import MimeTypes
-from pathlib import PurePosixPath
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from cloudfinite.domain.media_types import guess_type
 from cloudfinite.domain.objects import StoredObject
 from cloudfinite.errors import (
     InvalidArgument,
@@ -25,8 +24,8 @@ from cloudfinite.errors import (
     NotImplementedHere,
     PreconditionFailed,
 )
+from cloudfinite.service.kept_here import OBJECT_TYPE
 from cloudfinite.service.object_files import Body
-from cloudfinite.service.objects import OBJECT_TYPE
 from cloudfinite.web.request import Request
 from cloudfinite.wire.times import http_date
 
@@ -42,14 +41,6 @@ _OVERRIDES = {
 _META = "x-cos-meta-"
 _MAX_META_BYTES = 2048
 _RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})", re.ASCII)
-
-# Only what Python itself knows, so that every machine guesses the same.
-_TYPES = MimeTypes(filenames=()).types_map[True] | {
-    ".avif": "image/avif",
-    ".heic": "image/heic",
-    ".md": "text/markdown",
-    ".webp": "image/webp",
-}
 
 
 # --- requests ------------------------------------------------------------------------------------------------------
@@ -87,8 +78,7 @@ def stored_headers(headers: CIMultiDictProxy[str] | CIMultiDict[str], key: str) 
         raise NotImplementedHere("Pic-Operations on an upload is not implemented yet; docs/coverage.md lists what is.")
     stored = {name: value for name in _STORED if (value := headers.get(name, "").strip())}
     if "Content-Type" not in stored:
-        suffix = PurePosixPath(key).suffix.lower()
-        stored["Content-Type"] = _TYPES.get(suffix, "application/octet-stream")
+        stored["Content-Type"] = guess_type(key)
     meta: dict[str, str] = {}
     for name, value in headers.items():
         name = name.lower()
@@ -109,7 +99,7 @@ def object_headers(item: StoredObject) -> dict[str, str]:
         "ETag": item.etag,
         "Last-Modified": http_date(item.modified_at),
         "Accept-Ranges": "bytes",
-        "x-cos-hash-crc64ecma": str(item.crc64),
+        **({} if item.crc64 is None else {"x-cos-hash-crc64ecma": str(item.crc64)}),
         **({"x-cos-next-append-position": str(item.size_bytes)} if OBJECT_TYPE in item.headers else {}),
     }
 

@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
+from cloudfinite.domain.access import Action
 from cloudfinite.domain.events import Cause, Creation
 from cloudfinite.domain.objects import StoredObject
 from cloudfinite.errors import InvalidArgument, PreconditionFailed
@@ -49,11 +50,11 @@ class ObjectHandlers:
         return replies.empty(request, headers=upload_headers(item))
 
     async def get(self, request: Request) -> web.StreamResponse:
-        item, pieces = await self._objects.locate_object(request.bucket, request.key)
-        status, headers, start, size_bytes = _answer_head(request, item)
+        found = await self._objects.locate_object(request.bucket, request.key)
+        status, headers, start, size_bytes = _answer_head(request, found.item)
         if status == 304:
             return replies.empty(request, status, headers.items())
-        reader = await self._objects.open_bytes(pieces, start, size_bytes)
+        reader = await found.open(start, size_bytes)
         return ObjectBody(reader, size_bytes, status, headers)
 
     async def head(self, request: Request) -> web.StreamResponse:
@@ -85,8 +86,10 @@ class ObjectHandlers:
         directive = request.headers.get("x-cos-metadata-directive", "Copy").lower()
         if directive not in ("copy", "replaced"):
             raise InvalidArgument(f"x-cos-metadata-directive is {directive!r}; it must be Copy or Replaced")
+        bucket, key = read_copy_source(request.headers[COPY_SOURCE])
+        request.check(Action.GET_OBJECT, key, bucket)
         item = await self._objects.copy_object(
-            read_copy_source(request.headers[COPY_SOURCE]),
+            (bucket, key),
             (request.bucket, request.key),
             stored_headers(request.headers, request.key) if directive == "replaced" else None,
             lambda source: check_copy_source(request, source),
@@ -97,7 +100,8 @@ class ObjectHandlers:
 
 def upload_headers(item: StoredObject) -> list[tuple[str, str]]:
     """Wire: cos-go-sdk-v5 fails without the CRC on every answer to an upload."""
-    return [("ETag", item.etag), ("x-cos-hash-crc64ecma", str(item.crc64))]
+    headers = [("ETag", item.etag)]
+    return headers if item.crc64 is None else [*headers, ("x-cos-hash-crc64ecma", str(item.crc64))]
 
 
 def _answer_head(request: Request, item: StoredObject) -> tuple[int, dict[str, str], int, int]:

@@ -9,8 +9,10 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from cloudfinite.domain.access import Action
 from cloudfinite.errors import InvalidArgument, NoSuchCopySource, NoSuchKey
 from cloudfinite.service.buckets import BucketService
+from cloudfinite.service.keepers import stream_bytes
 from cloudfinite.service.object_files import Body
 from cloudfinite.service.objects import ObjectService
 from cloudfinite.service.uploads import MAX_PART_NUMBER, UploadService
@@ -52,14 +54,16 @@ class UploadHandlers:
     async def _source_body(self, request: Request) -> Body:
         """The object, or a range of it, that a part is to be copied from. Raises NoSuchCopySource, InvalidRange."""
         bucket, key = read_copy_source(request.headers[COPY_SOURCE])
+        request.check(Action.GET_OBJECT, key, bucket)
         try:
-            source, pieces = await self._objects.locate_object(bucket, key)
+            found = await self._objects.locate_object(bucket, key)
         except NoSuchKey as exc:
             raise NoSuchCopySource(exc.message) from exc
+        source = found.item
         check_copy_source(request, source)
         wanted = request.headers.get(f"{COPY_SOURCE}-range", "")
         start, size_bytes = find_range({"Range": wanted}, source) or (0, source.size_bytes)
-        return Body(self._objects.stream_bytes(pieces, start, size_bytes), size_bytes)
+        return Body(stream_bytes(found, start, size_bytes), size_bytes)
 
     async def list_parts(self, request: Request) -> web.StreamResponse:
         get = request.query.get

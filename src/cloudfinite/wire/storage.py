@@ -7,14 +7,14 @@ Wire: COS API documentation, the page of each call; node order as in its sample.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
 from lxml import etree
 
-from cloudfinite.domain.objects import Bucket, ListQuery, ObjectPage, Part, StoredObject, Upload, UploadPage
-from cloudfinite.errors import InvalidArgument, InvalidContent, MalformedXml, MissingContent
+from cloudfinite.domain.objects import Acl, Bucket, ListQuery, ObjectPage, Part, StoredObject, Upload, UploadPage
+from cloudfinite.errors import InvalidArgument, InvalidContent, MalformedXml, MissingContent, NotImplementedHere
 from cloudfinite.wire.documents import parse_body, read_integer
 from cloudfinite.wire.nodes import Node
 from cloudfinite.wire.times import object_time
@@ -50,6 +50,19 @@ def read_listing(get: Callable[[str], str], *, size: str, marker: str, marker_id
         size=min(count, MAX_KEYS),
     )
     return Listing(query, read_encoding(get))
+
+
+def read_acl(headers: Mapping[str, str]) -> Acl:
+    """What `x-cos-acl` says of a bucket. Raises InvalidArgument, NotImplementedHere for what would let others write."""
+    text = headers.get("x-cos-acl", "") or Acl.PRIVATE.value
+    if text in ("public-read-write", "authenticated-read"):
+        raise NotImplementedHere(
+            f"x-cos-acl {text} is not implemented; use private, public-read, or keys with policies"
+        )
+    try:
+        return Acl(text)
+    except ValueError as exc:
+        raise InvalidArgument(f"x-cos-acl is {text!r}; it must be one of {', '.join(Acl)}") from exc
 
 
 def read_token(text: str) -> str:
@@ -137,6 +150,20 @@ def bucket_list(buckets: Sequence[Bucket]) -> Node:
         "ListAllMyBucketsResult",
         (Node("Owner", (Node("ID", name), Node("DisplayName", owner))), Node("Buckets", items)),
     )
+
+
+def access_control(bucket: Bucket) -> Node:
+    """Wire: COS documentation, "GET Bucket acl"."""
+    owner = Node("ID", f"qcs::cam::uin/{bucket.owner}:uin/{bucket.owner}"), Node("DisplayName", bucket.owner)
+    grants = [_grant(Node("Grantee", owner), "FULL_CONTROL")]
+    if bucket.acl is Acl.PUBLIC_READ:
+        anybody = Node("Grantee", (Node("URI", "http://cam.qcloud.com/groups/global/AllUsers"),))
+        grants.append(_grant(anybody, "READ"))
+    return Node("AccessControlPolicy", (Node("Owner", owner), Node("AccessControlList", tuple(grants))))
+
+
+def _grant(grantee: Node, permission: str) -> Node:
+    return Node("Grant", (grantee, Node("Permission", permission)), is_many=True)
 
 
 def object_list(bucket: Bucket, listing: Listing, page: ObjectPage) -> Node:
@@ -281,7 +308,7 @@ def form_posted(item: StoredObject, location: str) -> Node:
 def object_copied(item: StoredObject) -> Node:
     fields = (
         Node("ETag", item.etag),
-        Node("CRC64", str(item.crc64)),
+        *([] if item.crc64 is None else [Node("CRC64", str(item.crc64))]),
         Node("LastModified", object_time(item.modified_at)),
     )
     return Node("CopyObjectResult", fields)

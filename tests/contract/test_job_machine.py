@@ -5,12 +5,9 @@ The model knows no SQL: it holds what each job, queue and lease must be, and eac
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -23,10 +20,8 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from sqlalchemy import text
+from tests.support.world import World, pick
 
-from cloudfinite.adapters.schema import metadata
-from cloudfinite.adapters.store import PostgresStore, SqliteStore
 from cloudfinite.adapters.store_jobs import MAX_ATTEMPTS
 from cloudfinite.domain.delivery import DeliveryFilter
 from cloudfinite.domain.job import CallbackChoice, JobFilter, JobInput, JobRequest, JobState, Lease, Outcome
@@ -34,8 +29,7 @@ from cloudfinite.domain.objects import Bucket
 from cloudfinite.domain.queue import Queue, QueueState
 from cloudfinite.errors import QueuePaused, QueueSaturated
 from cloudfinite.operations import operations
-from cloudfinite.ports import Store
-from cloudfinite.service.jobs import finish_jobs, submit_jobs
+from cloudfinite.service.jobs import Ends, finish_jobs, submit_jobs
 from cloudfinite.service.queues import QueueLimits, ensure_queue
 
 T = TypeVar("T")
@@ -52,35 +46,6 @@ SIZES = [
     pytest.param(200, id="full", marks=[pytest.mark.full, pytest.mark.timeout(400)]),
 ]
 which = st.integers(0, 1_000)  # of what there is, by its remainder
-
-
-class World:
-    """A store and the loop it lives in; hypothesis runs outside of any loop."""
-
-    def __init__(self, open_store: Callable[[], Store]) -> None:
-        self.runner = asyncio.Runner()
-        self.store = self.run(_opened(open_store))
-
-    def run(self, work: Any) -> Any:
-        return self.runner.run(work)
-
-    def do(self, function: Callable[..., T], *arguments: Any) -> T:
-        found: T = self.run(self.store.run(function, *arguments))
-        return found
-
-    def clear(self) -> None:
-        engine = self.store.engine  # type: ignore[attr-defined]  # both stores have one
-        with engine.begin() as connection:
-            for table in metadata.sorted_tables:
-                connection.execute(text(f'DELETE FROM "{table.name}"'))
-
-    def close(self) -> None:
-        self.run(self.store.close())
-        self.runner.close()
-
-
-async def _opened(open_store: Callable[[], Store]) -> Store:
-    return open_store()
 
 
 @dataclass
@@ -229,9 +194,9 @@ def machine_on(world: World) -> type[RuleBasedStateMachine]:
 
         def _finish(self, outcome: Outcome) -> None:
             job = self.model.jobs[outcome.lease.job.id]
-            ended, deliveries = world.do(finish_jobs, [outcome], operations())
+            ends = world.do(finish_jobs, [outcome], operations())
             if job.lease is not outcome.lease:
-                assert (ended, deliveries) == ([], [])
+                assert ends == Ends()
                 return
             job.lease = None
             if outcome.result is not None:
@@ -240,8 +205,8 @@ def machine_on(world: World) -> type[RuleBasedStateMachine]:
                 job.state, job.has_started = JobState.SUBMITTED, False
             else:
                 job.state = JobState.FAILED
-            assert [one.state for one in ended] == [job.state]
-            assert len(deliveries) == (job.has_callback and job.state.is_final)
+            assert [one.state for one in ends.jobs] == [job.state]
+            assert len(ends.deliveries) == (job.has_callback and job.state.is_final)
 
         @precondition(lambda self: self.leases)
         @rule(number=which)
@@ -329,21 +294,6 @@ def machine_on(world: World) -> type[RuleBasedStateMachine]:
                 assert len(made) == (job.has_callback and has_ended), job
 
     return JobMachine
-
-
-def pick(items: list[T], number: int) -> T:
-    return items[number % len(items)]
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
-    if request.param == "sqlite":
-        opened = World(lambda: SqliteStore(tmp_path / "store.db", synchronous="OFF"))
-    else:
-        url = request.getfixturevalue("postgres_url")
-        opened = World(lambda: PostgresStore(url, connections=2))
-    yield opened
-    opened.close()
 
 
 @pytest.mark.parametrize("examples", SIZES)

@@ -13,12 +13,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from cloudfinite.domain.ids import new_job_id
-from cloudfinite.domain.job import Job, JobInput, JobState
+from cloudfinite.domain.job import Job, JobInput, JobOutput, JobState
 from cloudfinite.domain.objects import Bucket
 from cloudfinite.domain.queue import Queue
 from cloudfinite.ports import Store, Task, Transaction
 from cloudfinite.service.dispatch import Dispatcher, DispatchSettings
 from cloudfinite.service.job_control import JobControl
+from cloudfinite.service.outputs import Outputs
 from cloudfinite.service.sources import Sources
 from cloudfinite.wire.operation import LocalFile
 
@@ -53,9 +54,18 @@ class HangingPool:
 
 
 class AnySource:
+    def locate(self, tx: Transaction, bucket: str, source: JobInput) -> None:
+        return None
+
     @asynccontextmanager
-    async def opened(self, bucket: str, source: JobInput) -> AsyncIterator[LocalFile]:
+    async def opened(self, bucket: str, source: JobInput, found: None) -> AsyncIterator[LocalFile]:
         yield LocalFile(Path("none"))
+
+
+class NoOutput:
+    @asynccontextmanager
+    async def opened(self, wanted: JobOutput | None) -> AsyncIterator[None]:
+        yield None
 
 
 def add_job(tx: Transaction) -> None:
@@ -73,16 +83,23 @@ async def test_run_ends_at_once_in_its_own_process_and_at_the_next_renewal_elsew
         sqlite_store,
         pool,
         cast(Sources, AnySource()),
+        cast(Outputs, NoOutput()),
         {},
         owner="worker-1",
         # The renewal of the first case is too late for the test to wait for.
         settings=DispatchSettings(lease=timedelta(seconds=300 if is_same_process else 0.3)),
         on_claimed=lambda jobs: None,
-        on_finished=lambda jobs, deliveries: None,
+        on_finished=lambda ends: None,
         registry=CollectorRegistry(),
     )
     stop = dispatcher.stop_job if is_same_process else lambda job_id: None
-    control = JobControl(sqlite_store, on_submitted=lambda jobs: None, on_cancelled=lambda job: stop(job.id))
+    control = JobControl(
+        sqlite_store,
+        {},
+        on_submitted=lambda jobs: None,
+        on_cancelled=lambda job: stop(job.id),
+        on_progress=lambda progress: None,
+    )
     await sqlite_store.run(add_job)
     dispatcher.start()
     try:

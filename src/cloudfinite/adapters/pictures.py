@@ -47,14 +47,7 @@ def load_picture(path: Path, limits: PictureLimits, *, pdf_page: int | None = No
 
     Raises UnreadableInput saying what is wrong, with the number and the limit.
     """
-    size_bytes = path.stat().st_size
-    if not size_bytes:
-        raise UnreadableInput("the input is empty")
-    if size_bytes > limits.size_bytes:
-        raise UnreadableInput(f"the input has {size_bytes} bytes; at most {limits.size_bytes} are allowed")
-    with path.open("rb") as file:
-        head = file.read(_PDF_HEAD_BYTES)
-    kind = detect_format(head)
+    kind = checked_format(path, limits)
     if kind == "PDF":
         if pdf_page is None:
             raise UnreadableInput("the input is a PDF; set IsPdf to true (Type general or fast) to read it")
@@ -62,6 +55,17 @@ def load_picture(path: Path, limits: PictureLimits, *, pdf_page: int | None = No
     if not kind:
         raise UnreadableInput("the input is no PNG, JPEG, BMP, WebP, TIFF, GIF or PDF")
     return Picture(_load_image(path, kind, limits))
+
+
+def checked_format(path: Path, limits: PictureLimits) -> str:
+    """The file's format as `detect_format` tells it. Raises UnreadableInput for an empty file or one too large."""
+    size_bytes = path.stat().st_size
+    if not size_bytes:
+        raise UnreadableInput("the input is empty")
+    if size_bytes > limits.size_bytes:
+        raise UnreadableInput(f"the input has {size_bytes} bytes; at most {limits.size_bytes} are allowed")
+    with path.open("rb") as file:
+        return detect_format(file.read(_PDF_HEAD_BYTES))
 
 
 def detect_format(head: bytes) -> str:
@@ -88,17 +92,24 @@ def detect_format(head: bytes) -> str:
 
 
 def _load_image(path: Path, kind: str, limits: PictureLimits) -> Pixels:
-    with _decoding(kind, limits), Image.open(path, formats=[kind]) as image:
-        check_size(*image.size, limits)
-        image.load()
+    with opened_image(path, kind, limits) as image:
         ImageOps.exif_transpose(image, in_place=True)
         return _to_bgr(image)
 
 
+@contextmanager
+def opened_image(path: Path, kind: str, limits: PictureLimits) -> Iterator[Image.Image]:
+    """The decoded picture (of an animation its first frame); what decoding it raises is UnreadableInput."""
+    with _decoding(kind, limits), Image.open(path, formats=[kind]) as image:
+        check_size(*image.size, limits)
+        image.load()
+        yield image
+
+
 def _to_bgr(image: Image.Image) -> Pixels:
     """Strip by strip: converted at once, a picture of 64 million pixels needed 1 GiB beside itself."""
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        image = _to_grey(image)
+    if has_deep_grey(image):
+        image = to_grey(image)
     width, height = image.size
     pixels = np.empty((height, width, 3), dtype=np.uint8)
     for top in range(0, height, _STRIP_ROWS):
@@ -140,7 +151,11 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _to_grey(image: Image.Image) -> Image.Image:
+def has_deep_grey(image: Image.Image) -> bool:
+    return image.mode in ("I", "F") or image.mode.startswith("I;16")
+
+
+def to_grey(image: Image.Image) -> Image.Image:
     """Scale 16 or 32 bits to 8; Pillow's own conversion would cut the values at 255."""
     values = np.nan_to_num(np.asarray(image, dtype=np.float32))
     highest = float(values.max())

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import aiohttp
 
@@ -112,15 +113,28 @@ async def session(connections: int) -> AsyncIterator[aiohttp.ClientSession]:
         yield client
 
 
+class HasUrl(Protocol):
+    """As much of a server as the clients here need."""
+
+    @property
+    def url(self) -> str: ...
+
+
 async def submit_many(
-    server: Server, client: aiohttp.ClientSession, count: int, connections: int, url: Callable[[int], str]
+    server: HasUrl,
+    client: aiohttp.ClientSession,
+    count: int,
+    connections: int,
+    url: Callable[[int], str],
+    *,
+    sleep_ms: int = 0,
 ) -> None:
     """`count` jobs over keep-alive connections; raises when one is refused."""
     numbers = iter(range(count))
 
     async def worker() -> None:
         for number in numbers:
-            body = submission(url(number))
+            body = submission(url(number), sleep_ms=sleep_ms)
             headers = signed_headers("POST", "/jobs", body)
             async with client.post(f"{server.url}/jobs", data=body, headers=headers) as answer:
                 text = await answer.read()

@@ -22,7 +22,8 @@ class Result:
 
 
 @operation(
-    "BenchNoOp", service="ai", area="Benchmarks", params=("BenchNoOp", Params), result=("BenchResult", Result)
+    "BenchNoOp", service="ai", area="Benchmarks", params=("BenchNoOp", Params), result=("BenchResult", Result),
+    hands_on=True,
 )  # fmt: skip
 def run(source: LocalFile, params: Params, engine: Any) -> Result:
     started = time.time_ns()

@@ -14,10 +14,10 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure. `least` and `most` are its bar; both None: reported without one."""
+    """One figure, None where it could not be taken. `least` and `most` are its bar; both None: reported without one."""
 
     name: str
-    value: float
+    value: float | None
     unit: str = ""
     least: float | None = None
     most: float | None = None
@@ -31,10 +31,16 @@ class Row:
 
     @property
     def verdict(self) -> str:
+        if self.value is None:
+            return "skipped"
         if self.least is None and self.most is None:
             return ""
         is_met = (self.least is None or self.value >= self.least) and (self.most is None or self.value <= self.most)
         return "met" if is_met else "MISSED"
+
+
+def skipped(name: str, reason: str) -> Row:
+    return Row(name, None, note=reason)
 
 
 def machine() -> dict[str, object]:
@@ -55,7 +61,8 @@ def show(rows: Iterable[Row], out: Path, command: str) -> None:
     print(f"\n{command}: {machine()}\n")
     print("| what | figure | bar | | note |\n|---|---|---|---|---|")
     for row in rows:
-        print(f"| {row.name} | {row.value:,.4g} {row.unit} | {row.bar} | {row.verdict} | {row.note} |")
+        value = "–" if row.value is None else f"{row.value:,.4g} {row.unit}"
+        print(f"| {row.name} | {value} | {row.bar} | {row.verdict} | {row.note} |")
     out.parent.mkdir(exist_ok=True)
     out.write_text(
         json.dumps(

@@ -10,8 +10,26 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.report import Row, show
 
-SHORT = {"bench.idle": {}, "bench.noop": {}, "bench.store": {}, "bench.ocr": {}}
-LONG = {"bench.store": {"rows": 1_000_000}, "bench.objects": {}}
+SHORT: dict[str, dict[str, int]] = {
+    "bench.idle": {},
+    "bench.noop": {},
+    "bench.deliver": {},
+    "bench.against_celery": {"jobs": 5_000},
+    "bench.store": {},
+    "bench.recovery": {},
+    "bench.workers": {},
+    "bench.workflow": {},
+    "bench.ocr": {},
+}
+LONG: dict[str, dict[str, int]] = {
+    "bench.store": {"rows": 1_000_000},
+    "bench.million": {},
+    "bench.deliver": {"is_long": True},
+    "bench.batch": {},
+    "bench.objects": {},
+    "bench.object_stores": {},
+    "bench.soak": {},
+}
 
 
 def main() -> int:

@@ -15,12 +15,17 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cloudfinite.domain.ocr import PictureLimits
+    from cloudfinite.ports import PictureEditor
 
 _PR_SET_PDEATHSIG = 1
 _TRACE_CHARACTERS = 8_000
+_NEAR_LIMIT = 0.85  # of the memory limit: measured use is half of it
 
 
 def main() -> None:
@@ -81,7 +86,7 @@ def serve(channel: Channel) -> None:
     # Nothing of the package was imported until here: first the limits, then what could need them.
     bound_process(setup)
     try:
-        engine = build(setup)
+        engines = build(setup)
     except Exception as exc:
         traceback.print_exc()
         channel.send({"broken": f"{type(exc).__name__}: {exc}"})
@@ -89,7 +94,9 @@ def serve(channel: Channel) -> None:
     channel.send({"ready": True})
     while (task := channel.receive()) is not None:
         allow_cpu(int(setup["cpu_s"]))
-        answer = run_task(task, engine)
+        answer = run_task(task, engines)
+        if is_short_of_memory(int(setup["data_bytes"])):
+            answer["is_spent"] = True
         channel.send({**answer, "rss_bytes": rss_bytes()})
 
 
@@ -103,22 +110,30 @@ def bound_process(setup: Mapping[str, Any]) -> None:
         os.sched_setaffinity(0, {setup["core"]})
 
 
-def build(setup: Mapping[str, Any]) -> Any:
-    """Import the operations and build and warm the engine, if there is to be one."""
+def build(setup: Mapping[str, Any]) -> dict[str, Callable[[], Any]]:
+    """Import the operations; what gives the engines, by their names in operations. The OCR engine is built and warm."""
+    from cloudfinite.domain.ocr import PictureLimits
     from cloudfinite.operations import load, operations
 
     load(setup["modules"])
     operations()
-    if setup["engine"] is None:
-        return None
+    spec = setup["engine"]
+    if spec is None:
+        return {"pictures": lambda: picture_editor(PictureLimits())}
     from cloudfinite.adapters.ocr import build_engine
-    from cloudfinite.domain.ocr import PictureLimits
     from cloudfinite.ports import EngineSpec
 
-    spec = setup["engine"]
-    engine = build_engine(EngineSpec(spec["name"], spec["options"], PictureLimits(**spec["limits"])))
+    limits = PictureLimits(**spec["limits"])
+    engine = build_engine(EngineSpec(spec["name"], spec["options"], limits))
     engine.warm_up()
-    return engine
+    return {"ocr": lambda: engine, "pictures": lambda: picture_editor(limits)}
+
+
+def picture_editor(limits: PictureLimits) -> PictureEditor:
+    # Imported when first used: few children ever edit pictures.
+    from cloudfinite.adapters.picture_editing import PillowEditor
+
+    return PillowEditor(limits)
 
 
 def allow_cpu(budget_s: int) -> None:
@@ -140,17 +155,31 @@ def rss_bytes() -> int:
     return int(resident_pages) * resource.getpagesize()
 
 
-def run_task(task: Mapping[str, Any], engine: Any) -> dict[str, Any]:
+def is_short_of_memory(limit_bytes: int) -> bool:
+    """Whether the limit is near: native code that gets no memory may misread without a word. Linux only."""
+    try:
+        data_pages = int(Path("/proc/self/statm").read_text().split()[5])
+    except OSError:
+        return False
+    return bool(limit_bytes) and data_pages * resource.getpagesize() > _NEAR_LIMIT * limit_bytes
+
+
+def run_task(task: Mapping[str, Any], engines: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
     """Run one operation; every failure becomes an answer. `is_spent` asks the parent for a fresh process."""
     from cloudfinite.errors import EngineFailed, InputMissing, JobFailed
     from cloudfinite.operations import operations
-    from cloudfinite.wire.operation import LocalFile
+    from cloudfinite.wire.operation import LocalFile, OutputFile
 
     try:
         operation = operations()[task["tag"]]
-        if operation.engine and engine is None:
+        if operation.engine and operation.engine not in engines:
             raise EngineFailed(f"this process has no engine; {task['tag']} needs one")
-        source = LocalFile(Path(task["source"]), task["name"], task["size_bytes"], task["etag"], task["last_modified"])
+        engine = engines[operation.engine]() if operation.engine else None
+        place = task["output"]
+        output = OutputFile(Path(place["path"]), place["bucket"], place["region"], place["key"]) if place else None
+        source = LocalFile(
+            Path(task["source"]), task["name"], task["size_bytes"], task["etag"], task["last_modified"], output
+        )
         value = operation.run(source, operation.params_value(task["params"]), engine)
         return {"result": operation.result_data(value)}
     except JobFailed as exc:

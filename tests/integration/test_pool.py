@@ -142,6 +142,13 @@ async def test_task_is_run_again_where_earlier_ones_had_used_the_memory_up() -> 
         assert answer["text"] == str(700 * 1024**2) and answer["pid"] != before
 
 
+async def test_result_of_a_child_near_its_memory_limit_is_not_trusted_unless_the_task_itself_needs_so_much() -> None:
+    async with started(data_bytes=1024**3) as pool:
+        worn = await pid_of(pool)
+        fresh = (await pool.run(task("Keep", number=900 * 1024**2)))["pid"]
+        assert fresh != worn and await pid_of(pool) not in (worn, fresh)
+
+
 async def test_child_is_replaced_after_its_number_of_tasks() -> None:
     async with started(tasks=2) as pool:
         pids = [await pid_of(pool) for _ in range(4)]

@@ -428,6 +428,7 @@ def task_data(task: Task) -> dict[str, Any]:
         "size_bytes": task.size_bytes,
         "etag": task.etag,
         "last_modified": task.last_modified,
+        "output": task.output and {**asdict(task.output), "path": str(task.output.path)},
     }
 
 

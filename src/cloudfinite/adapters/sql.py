@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from collections import namedtuple
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cache
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import sqlalchemy
 from sqlalchemy import TextClause
@@ -27,18 +27,26 @@ CONNECT_ARGUMENTS: Mapping[str, Any] = {
     "tcp_user_timeout": 10_000,
 }
 
+Sizes: TypeAlias = tuple[tuple[str, int], ...]  # how many items each list of a statement has
+
 _NAME = re.compile(r"(?<![:\w]):(\w+)")
 _IN_NOTHING = "(SELECT NULL WHERE 1 = 0)"
 
 
 class SqlUnit(Protocol):
-    """One running transaction; `now` is the database's clock, read once."""
+    """One running transaction; `now` is the database's clock, read once.
+
+    steady is for what is due later: it goes on evenly when somebody sets this machine's clock.
+    """
 
     @property
     def connection(self) -> Connection: ...
 
     @property
     def now(self) -> datetime: ...
+
+    @property
+    def steady(self) -> datetime: ...
 
 
 class Connection:
@@ -57,11 +65,11 @@ class Connection:
 
     def execute(self, statement: Any, values: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None) -> Any:
         """Run a statement; `values` as SQLAlchemy takes them. The result has SQLAlchemy's methods."""
-        is_short = type(statement) is TextClause and not isinstance(values, Sequence)
         # Whoever listens to statements hears of all.
-        if not is_short or self._slow.engine.dispatch.before_cursor_execute:
+        if type(statement) is not TextClause or self._slow.engine.dispatch.before_cursor_execute:
             return self._slow.execute(statement, values)
-        assert not isinstance(values, Sequence)
+        if isinstance(values, Sequence):
+            return self._run(statement.text, (), lambda cursor, words: cursor.executemany(words, values))
         return self.run(statement.text, _expanding(statement), values or {})
 
     def run(self, words: str, lists: frozenset[str], values: Mapping[str, Any]) -> Result:
@@ -71,13 +79,16 @@ class Connection:
             items = flat.pop(name)
             flat |= {f"{name}_{number}": item for number, item in enumerate(items)}
         sizes = tuple((name, len(values[name])) for name in sorted(lists))
+        return self._run(words, sizes, lambda cursor, driver_words: cursor.execute(driver_words, flat))
+
+    def _run(self, words: str, sizes: Sizes, execute: Callable[[Any, str], object]) -> Result:
         driver_words = _driver_words(words, sizes, self._is_postgres)
         proxied = self._slow.connection
         driver: Any = proxied.driver_connection
         cursor: Any = None
         try:
             cursor = driver.cursor()
-            cursor.execute(driver_words, flat)
+            execute(cursor, driver_words)
             rows = cursor.fetchall() if cursor.description else []
             return Result(words, cursor.description, rows, cursor.rowcount)
         except self._slow.dialect.loaded_dbapi.Error as exc:
@@ -86,8 +97,8 @@ class Connection:
             if cursor is not None:
                 cursor.close()
 
-    def savepoint(self, words: str) -> None:
-        """`SAVEPOINT x`, `RELEASE x`, `ROLLBACK TO x`, without SQLAlchemy's bookkeeping of them."""
+    def control(self, words: str) -> None:
+        """`BEGIN`, `COMMIT`, `SAVEPOINT x`, `RELEASE x`, `ROLLBACK TO x`, without SQLAlchemy's bookkeeping of them."""
         self.run(words, frozenset(), {})
 
     def _translated(self, exc: Exception, words: str, proxied: Any, cursor: Any) -> Exception:
@@ -156,7 +167,7 @@ def _expanding(statement: TextClause) -> frozenset[str]:
 
 
 @cache
-def _driver_words(words: str, sizes: tuple[tuple[str, int], ...], is_postgres: bool) -> str:
+def _driver_words(words: str, sizes: Sizes, is_postgres: bool) -> str:
     """The text as the driver takes it, with as many parameters as each list has items."""
     counts = dict(sizes)
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -29,12 +31,16 @@ from cloudfinite.adapters.migrate import migrate
 from cloudfinite.adapters.postgres import CONNECT_ARGUMENTS, postgres_url
 from cloudfinite.adapters.schema_base import from_us
 from cloudfinite.adapters.sql import is_postgres
+from cloudfinite.adapters.store_batches import SqlBatchRows
 from cloudfinite.adapters.store_deliveries import SqlDeliveryRows
 from cloudfinite.adapters.store_events import SqlEventRows
+from cloudfinite.adapters.store_executions import SqlExecutionRows
 from cloudfinite.adapters.store_jobs import SqlJobRows
+from cloudfinite.adapters.store_keys import SqlKeyRows
 from cloudfinite.adapters.store_objects import SqlBucketRows, SqlObjectRows
-from cloudfinite.adapters.store_queues import SqlKeyRows, SqlQueueRows, SqlTemplateRows
+from cloudfinite.adapters.store_queues import SqlQueueRows, SqlTemplateRows
 from cloudfinite.adapters.store_stats import SqlStatRows
+from cloudfinite.adapters.store_workflows import SqlWorkflowRows
 from cloudfinite.errors import ServiceUnavailable, SetupError
 from cloudfinite.ports import Clock, Store, Transaction
 
@@ -57,12 +63,19 @@ def system_clock() -> datetime:
     return datetime.now(UTC)
 
 
+def steady_clock() -> Clock:
+    """A clock that starts with this machine's and then goes by the monotonic one: nobody sets it."""
+    start, started = system_clock(), time.monotonic()
+    return lambda: start + timedelta(seconds=time.monotonic() - started)
+
+
 class SqlTransaction:
     """`ports.Transaction` on a SQL connection; the row classes are made when first used."""
 
-    def __init__(self, connection: Connection, clock: Clock) -> None:
+    def __init__(self, connection: Connection, clock: Clock, steady: Clock | None = None) -> None:
         self.connection = sql.Connection(connection)
         self._clock = clock
+        self._steady = steady
 
     @cached_property
     def now(self) -> datetime:
@@ -70,6 +83,10 @@ class SqlTransaction:
         if is_postgres(self.connection):
             return from_us(self.connection.execute(_NOW).scalar_one())
         return self._clock()
+
+    @cached_property
+    def steady(self) -> datetime:
+        return self._steady() if self._steady else self.now
 
     @cached_property
     def jobs(self) -> SqlJobRows:
@@ -114,6 +131,18 @@ class SqlTransaction:
         return SqlEventRows(self)
 
     @cached_property
+    def workflows(self) -> SqlWorkflowRows:
+        return SqlWorkflowRows(self)
+
+    @cached_property
+    def batches(self) -> SqlBatchRows:
+        return SqlBatchRows(self)
+
+    @cached_property
+    def executions(self) -> SqlExecutionRows:
+        return SqlExecutionRows(self)
+
+    @cached_property
     def deliveries(self) -> SqlDeliveryRows:
         return SqlDeliveryRows(self)
 
@@ -130,16 +159,25 @@ class _Work:
 
 
 class SqliteStore:
-    """One file, one writer thread. `synchronous` is FULL where an answer must survive a power cut."""
+    """One file, one writer thread. `synchronous` is FULL where an answer must survive a power cut.
 
-    def __init__(self, path: Path, *, clock: Clock = system_clock, synchronous: str = "FULL") -> None:
+    steady, where it is given, decides what is due, instead of `clock`.
+    """
+
+    def __init__(
+        self, path: Path, *, clock: Clock = system_clock, steady: Clock | None = None, synchronous: str = "FULL"
+    ) -> None:
         self._clock = clock
+        self._steady = steady
         self._loop = asyncio.get_running_loop()
         self._engine = _sqlite_engine(path, synchronous)
         self._work: SimpleQueue[_Work | None] = SimpleQueue()
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="store-read")
         self._read_engine = _sqlite_engine(path, synchronous, read_only=True)
+        self._read_connections: SimpleQueue[Connection] = SimpleQueue()
         migrate(self._engine)
+        for _ in range(_READERS):
+            self._read_connections.put(self._read_engine.connect())
         self._writer = threading.Thread(target=self._write, name="store-write", daemon=True)
         self._writer.start()
 
@@ -156,59 +194,66 @@ class SqliteStore:
         return await self._loop.run_in_executor(self._readers, self._read, partial(_call, work, args, kwargs))
 
     def _read(self, function: Callable[[Transaction], R]) -> R:
+        connection = self._read_connections.get()
         try:
-            with self._read_engine.begin() as connection:
-                return function(SqlTransaction(connection, self._clock))
+            with _transaction(connection, "BEGIN"):
+                return function(SqlTransaction(connection, self._clock, self._steady))
         except SQLAlchemyError as exc:
             raise _unavailable(exc) from exc
+        finally:
+            self._read_connections.put(connection)
 
     async def close(self) -> None:
         self._work.put(None)
         await self._loop.run_in_executor(None, self._writer.join)
         self._readers.shutdown()
+        for _ in range(_READERS):
+            self._read_connections.get().close()
         self._read_engine.dispose()
         self._engine.dispose()
 
     def _write(self) -> None:
         with self._engine.connect() as connection:
-            while group := self._next_group():
-                self._commit(connection, group)
+            while (first := self._work.get()) is not None:
+                group = self._commit(connection, first)
                 self._loop.call_soon_threadsafe(_resolve, group)
 
-    def _next_group(self) -> list[_Work]:
-        first = self._work.get()
-        if first is None:
-            return []
-        group = [first]
-        while len(group) < _GROUP:
-            try:
-                following = self._work.get_nowait()
-            except Empty:
-                break
-            if following is None:
-                self._work.put(None)
-                break
-            group.append(following)
-        return group
-
-    def _commit(self, connection: Connection, group: list[_Work]) -> None:
-        """Run the group in one transaction; a function that raises undoes itself alone."""
+    def _commit(self, connection: Connection, first: _Work) -> list[_Work]:
+        """Run all that is there, and all that comes meanwhile, in one transaction; returns it, with its results."""
+        group: list[_Work] = []
         try:
-            with connection.begin():
-                unit = SqlTransaction(connection, self._clock)
-                for work in group:
-                    self._run_one(unit, work, is_alone=len(group) == 1)
-                    unit.__dict__.pop("now", None)  # each function reads the clock anew
+            with _transaction(connection, "BEGIN IMMEDIATE"):
+                unit = SqlTransaction(connection, self._clock, self._steady)
+                for work in self._group(first):
+                    group.append(work)
+                    self._run_one(unit, work, is_first=work is first)
+                    for clock in ("now", "steady"):  # each function reads them anew
+                        unit.__dict__.pop(clock, None)
         except _Undone:
-            return
+            pass
         except SQLAlchemyError as exc:
+            group = group or [first]  # where even BEGIN was refused
             log.error("store.commit_failed", functions=len(group), error=str(exc.__cause__ or exc))
             for work in group:
                 work.error = _unavailable(exc)
+        return group
 
-    def _run_one(self, unit: SqlTransaction, work: _Work, *, is_alone: bool) -> None:
-        if not is_alone:
-            unit.connection.savepoint("SAVEPOINT work")
+    def _group(self, first: _Work) -> Iterator[_Work]:
+        yield first
+        for _ in range(_GROUP - 1):
+            try:
+                following = self._work.get_nowait()
+            except Empty:
+                return
+            if following is None:
+                self._work.put(None)
+                return
+            yield following
+
+    def _run_one(self, unit: SqlTransaction, work: _Work, *, is_first: bool) -> None:
+        """A function that raises undoes itself alone: by a savepoint, or, as the first, by the end of the group."""
+        if not is_first:
+            unit.connection.control("SAVEPOINT work")
         try:
             work.result = work.function(unit)
         except OperationalError:
@@ -216,15 +261,30 @@ class SqliteStore:
             raise
         except BaseException as exc:
             work.error = exc
-            if is_alone:
+            if is_first:
                 raise _Undone from exc
-            unit.connection.savepoint("ROLLBACK TO work")
-        if not is_alone:
-            unit.connection.savepoint("RELEASE work")
+            unit.connection.control("ROLLBACK TO work")
+        if not is_first:
+            unit.connection.control("RELEASE work")
 
 
 class _Undone(Exception):
-    """The only function of the group raised; its transaction is rolled back."""
+    """The first function of a group raised, and nothing else had run: the transaction is rolled back."""
+
+
+@contextmanager
+def _transaction(connection: Connection, begin: str) -> Iterator[None]:
+    """A transaction begun and ended by the driver: SQLAlchemy takes longer for that than for a read."""
+    driver: Any = connection.connection.driver_connection
+    short = sql.Connection(connection)
+    short.control(begin)
+    try:
+        yield
+        short.control("COMMIT")
+    finally:
+        driver.rollback()  # nothing, unless something was raised
+        if connection.in_transaction():  # SQLAlchemy's own notion, where one of its statements ran
+            connection.rollback()
 
 
 def _call(work: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any], unit: Transaction) -> R:
@@ -242,7 +302,7 @@ def _resolve(group: list[_Work]) -> None:
 
 
 def _sqlite_engine(path: Path, synchronous: str, *, read_only: bool = False) -> Engine:
-    # Raw BEGIN and COMMIT: the driver's own transaction control starts them late.
+    # isolation_level None: we begin and end transactions; the driver would begin them late.
     engine = create_engine(
         f"sqlite:///{path}",
         connect_args={"isolation_level": None, "check_same_thread": False, "timeout": 30},
@@ -261,10 +321,6 @@ def _sqlite_engine(path: Path, synchronous: str, *, read_only: bool = False) -> 
         ):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
     return engine
 
@@ -346,4 +402,4 @@ def _unavailable(exc: BaseException) -> ServiceUnavailable:
 
 def open_store(database: str, data: Path) -> Store:
     """The store that `--database` names: "" is the SQLite file in the data folder."""
-    return PostgresStore(database) if database else SqliteStore(data / "cloudfinite.db")
+    return PostgresStore(database) if database else SqliteStore(data / "cloudfinite.db", steady=steady_clock())

@@ -12,12 +12,13 @@ import types
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from lxml import etree
 
 from cloudfinite.errors import InvalidArgument, InvalidContent, MissingContent
-from cloudfinite.wire.nodes import declared_nodes
+from cloudfinite.wire.nodes import Declared, declared_nodes
 
 T = TypeVar("T")
 
@@ -195,9 +196,9 @@ def read_fields(cls: type[T], element: Element | None, *, name: str = "") -> T:
     Raises InvalidArgument naming node, value and what would be right.
     """
     element = element or Element(name or cls.__name__)
-    hints = get_type_hints(cls)
+    hints, declarations = _declarations(cls)  # type: ignore[arg-type]  # mypy takes no class for Hashable
     values: dict[str, Any] = {}
-    for attribute, declared in declared_nodes(cls):
+    for attribute, declared in declarations:
         where = f"{element.name}.{declared.name}"
         text = element.get(declared.name)
         if text:
@@ -205,8 +206,13 @@ def read_fields(cls: type[T], element: Element | None, *, name: str = "") -> T:
     try:
         return cls(**values)
     except TypeError as exc:
-        missing = [declared.name for attribute, declared in declared_nodes(cls) if attribute not in values]
+        missing = [declared.name for attribute, declared in declarations if attribute not in values]
         raise InvalidArgument(f"{element.name} needs {', '.join(missing)}") from exc
+
+
+@cache
+def _declarations(cls: Any) -> tuple[dict[str, Any], tuple[tuple[str, Declared], ...]]:
+    return get_type_hints(cls), declared_nodes(cls)
 
 
 def _read_scalar(hint: Any, text: str, where: str, minimum: int | None, maximum: int | None) -> Any:

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import MISSING, dataclass, field, fields
+from functools import cache
 from typing import Any, TypeAlias
 
 Scalar: TypeAlias = str | int | float | bool
@@ -99,11 +100,10 @@ def node(
     return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
 
 
-def declared_nodes(cls: type) -> Iterator[tuple[str, Declared]]:
+@cache
+def declared_nodes(cls: Any) -> tuple[tuple[str, Declared], ...]:
     """(field name, declaration) of each declared field, in order."""
-    for item in fields(cls):
-        if _METADATA_KEY in item.metadata:
-            yield item.name, item.metadata[_METADATA_KEY]
+    return tuple((item.name, item.metadata[_METADATA_KEY]) for item in fields(cls) if _METADATA_KEY in item.metadata)
 
 
 def tree(name: str, value: Any, *, placeholders: bool = True) -> Node:
@@ -116,7 +116,7 @@ def tree(name: str, value: Any, *, placeholders: bool = True) -> Node:
 
 
 def _field_nodes(value: Any, placeholders: bool) -> Iterator[Node]:
-    for attribute, declared in declared_nodes(type(value)):
+    for attribute, declared in declared_nodes(type(value)):  # type: ignore[arg-type]  # mypy takes no class for Hashable
         item = getattr(value, attribute)
         if item is None:
             continue

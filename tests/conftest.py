@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from tests.support.seaweed import Seaweed
 
 from cloudfinite.adapters.schema import metadata
 from cloudfinite.adapters.store import PostgresStore, SqliteStore
@@ -53,6 +54,17 @@ def postgres_url() -> Iterator[str]:
     finally:
         server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def seaweed() -> Iterator[Seaweed]:
+    """An S3 server of the session's own; tests make buckets of their own in it."""
+    server = Seaweed()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
 
 
 @pytest.fixture

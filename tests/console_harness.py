@@ -17,6 +17,7 @@ from tests.edge_harness import BUCKET, SECRET_ID, SECRET_KEY, TOKEN, Group, Harn
 from cloudfinite.adapters.addresses import parse_url
 from cloudfinite.adapters.objects import LocalObjects
 from cloudfinite.adapters.pool import ChildPool
+from cloudfinite.adapters.seal import AesSeal
 from cloudfinite.adapters.store import SqliteStore, system_clock
 from cloudfinite.domain.delivery import Attempt, AttemptResult, Delivery, DeliveryState
 from cloudfinite.domain.job import CallbackChoice, Job, JobInput, JobRequest, Outcome
@@ -24,17 +25,22 @@ from cloudfinite.domain.objects import Bucket
 from cloudfinite.operations import operations
 from cloudfinite.ports import Pool, Store, Transaction
 from cloudfinite.service.changes import ChangeFeed
+from cloudfinite.service.deliveries import DeliveryService
 from cloudfinite.service.jobs import JobService
 from cloudfinite.service.object_files import Body, ObjectFiles
 from cloudfinite.service.objects import ObjectService
 from cloudfinite.service.previews import CHILD_MODULE, PreviewService
 from cloudfinite.service.queues import QueueLimits
+from cloudfinite.service.run_control import RunControl
+from cloudfinite.service.signing import Signer
+from cloudfinite.service.workflows import WorkflowService
 from cloudfinite.web.console import Console, Welcome, inbox_subject
 from cloudfinite.web.inbox import Inbox
 from cloudfinite.web.pages import OwnPages
 from cloudfinite.web.routes import Handlers, Router
 from cloudfinite.web.server import Edge, EdgeConfig
 from cloudfinite.wire.shapes import CallbackFormat, callback_body
+from cloudfinite.wire.webhooks import new_secret
 
 REGION = "ap-chongqing"
 HOSTILE = "\"><script>alert(1)</script><img src=x onerror=alert(2)>'&\u202e\x07"
@@ -76,6 +82,10 @@ def picture(lines: Sequence[Line] = (), size: tuple[int, int] = (360, 220)) -> b
     return file.getvalue()
 
 
+def _ignore(_told: object) -> None:
+    """Nobody waits for it."""
+
+
 class Desk:
     """A console being served, and hands to put things into its store. `replayed` is what it asked to send again."""
 
@@ -84,9 +94,22 @@ class Desk:
         self.objects = objects
         self.feed = feed
         self.replayed: list[str] = []
+        self.deliveries = ReplayKeeper(self)
         self.inbox = Inbox(system_clock, on_received=lambda name, _message: feed.publish(inbox_subject(name)))
         self.edge = Harness()
-        self.jobs = JobService(store, operations(), QueueLimits(), parse_url, on_submitted=lambda _jobs: None)
+        self.workflows = WorkflowService(store, operations(), QueueLimits(), parse_url)
+        self.runs = RunControl(
+            store, objects.find_object, operations(), QueueLimits(), on_started=_ignore, on_cancelled=_ignore
+        )
+        self.jobs = JobService(
+            store,
+            operations(),
+            QueueLimits(),
+            parse_url,
+            on_submitting=lambda: None,
+            on_submitted=lambda _jobs: None,
+            on_progress=lambda _progress: None,
+        )
 
     @property
     def url(self) -> str:
@@ -105,9 +128,6 @@ class Desk:
         host = f"127.0.0.1:{self.edge.port}"
         headers = {"Sec-Fetch-Site": site, "Content-Type": "application/x-www-form-urlencoded"}
         return await self.edge.call("POST", path, host=host, headers=headers, body=body, is_signed=False)
-
-    async def replay(self, delivery_id: str) -> None:
-        self.replayed.append(delivery_id)
 
     # --- what is in the store
 
@@ -155,11 +175,22 @@ class Desk:
             tx.deliveries.admit("desk", timedelta(seconds=10), 10, 10)
             for attempt in attempts:
                 outcome = DeliveryState(state) if attempt is attempts[-1] else DeliveryState.WAITING
-                tx.deliveries.record([AttemptResult(attempt, outcome, timedelta(hours=1))], [])
+                tx.deliveries.record([AttemptResult(attempt, outcome, timedelta(hours=1))], [], tx.now)
 
         await self.store.run(work)
         self.feed.publish(job.id)
         return delivery
+
+
+class ReplayKeeper(DeliveryService):
+    """Keeps what it is asked to send again, for nothing is sent here."""
+
+    def __init__(self, desk: Desk) -> None:
+        super().__init__(desk.store, Signer([new_secret()], AesSeal("test")), parse_url, lambda _made, _urls: None)
+        self._desk = desk
+
+    async def replay_delivery(self, delivery_id: str) -> None:
+        self._desk.replayed.append(delivery_id)
 
 
 @asynccontextmanager
@@ -198,7 +229,9 @@ def make_console(desk: Desk, pool: Pool, folder: Path) -> Console:
         desk.feed,
         desk.inbox,
         operations(),
-        desk.replay,
+        desk.deliveries,
+        desk.workflows,
+        desk.runs,
         desk.edge.clock,
         Welcome(BUCKET, REGION, SECRET_ID, SECRET_KEY),
         picture_wait_s=30,
@@ -212,7 +245,7 @@ async def serve(desk: Desk, console: Console, config: EdgeConfig, host: str) -> 
         item.name: Group(item.name, desk.edge.calls, {}) for item in fields(Handlers) if item.name != "own"
     }
     router = Router(Handlers(**others, own=own.serve), desk.edge.facts)
-    desk.edge.edge = Edge(router, {}.get, desk.edge.clock, config, CollectorRegistry())
+    desk.edge.edge = Edge(router, desk.edge.keys, desk.edge.clock, config, CollectorRegistry())
     [address] = await desk.edge.edge.start(host, 0)
     desk.edge.port = address.port
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from cloudfinite.domain.access import EVERYTHING, NOTHING, Grant
 from cloudfinite.web import replies
+from cloudfinite.web.access import Keys
 from cloudfinite.web.request import Request
 from cloudfinite.web.routes import Handlers, Router
 from cloudfinite.web.server import Edge, EdgeConfig, LetRead
@@ -62,6 +64,24 @@ class KnownFacts:
 
 
 @dataclass
+class FixedKeys:
+    """Key pairs with what each may do, and the buckets that anybody may read."""
+
+    secrets: dict[str, str] = field(default_factory=lambda: {SECRET_ID: SECRET_KEY})
+    grants: dict[str, Grant] = field(default_factory=lambda: {SECRET_ID: Grant((EVERYTHING,))})
+    public: Grant = NOTHING
+
+    def secret_of(self, secret_id: str, token: str = "") -> str | None:
+        return None if token else self.secrets.get(secret_id)
+
+    def grant_of(self, secret_id: str, token: str = "") -> Grant:
+        return self.grants[secret_id]
+
+    async def public_grant(self, bucket: str) -> Grant:
+        return self.public
+
+
+@dataclass
 class Harness:
     """A running edge, what its handlers were called with, and what they shall answer."""
 
@@ -71,6 +91,7 @@ class Harness:
     now: datetime | None = None
     metrics: CollectorRegistry = field(default_factory=CollectorRegistry)
     let_read: LetRead | None = None
+    keys: Keys = field(default_factory=FixedKeys)
     port: int = 0
     clients: list[Client] = field(default_factory=list)
     edge: Edge = field(init=False)
@@ -79,30 +100,17 @@ class Harness:
         return self.now or datetime.now(UTC)
 
     def router(self) -> Router:
-        groups: list[Any] = [
-            Group(name, self.calls, self.answers)
-            for name in (
-                "jobs",
-                "queues",
-                "templates",
-                "objects",
-                "uploads",
-                "buckets",
-                "process",
-                "openings",
-                "cors",
-                "forms",
-            )
-        ]
+        return Router(Handlers(**self.groups()), self.facts)
 
-        async def own(request: Request) -> web.StreamResponse:
-            return await Group("own", self.calls, self.answers).page(request)
-
-        return Router(Handlers(*groups, own), self.facts)
+    def groups(self) -> dict[str, Any]:
+        """A group for each that the table asks for."""
+        groups: dict[str, Any] = {
+            item.name: Group(item.name, self.calls, self.answers) for item in fields(Handlers) if item.name != "own"
+        }
+        return {**groups, "own": Group("own", self.calls, self.answers).page}
 
     async def start(self, config: EdgeConfig) -> None:
-        find_secret = {SECRET_ID: SECRET_KEY}.get
-        self.edge = Edge(self.router(), find_secret, self.clock, config, self.metrics, self.let_read)
+        self.edge = Edge(self.router(), self.keys, self.clock, config, self.metrics, self.let_read)
         [address] = await self.edge.start("127.0.0.1", 0)
         self.port = address.port
 

@@ -4,7 +4,8 @@
     python tools/write_docs.py --check    exit 1 naming each file that is stale
 
 Whole pages: docs/settings.md, docs/commands.md, docs/coverage.md. Between markers `<!-- name:start -->` and
-`<!-- name:end -->`: the coverage table of README.md, the map and the states of docs/architecture.md.
+`<!-- name:end -->`: the coverage table of README.md, the actions of docs/access.md, the
+map and the states of docs/architecture.md.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from typing import Any
 from typer.main import get_command
 
 from cloudfinite.cli import app
+from cloudfinite.domain.access import READ_ONLY, Action, Scope, read_policy
 from cloudfinite.domain.job import TRANSITIONS, JobState
 from cloudfinite.operations import operations
 from cloudfinite.settings import setting_rows
-from cloudfinite.web.routes import Row, coverage
+from cloudfinite.web.routes import TABLE, Row, coverage
 from cloudfinite.wire.tags import KNOWN_TAGS
 
 ROOT = Path(__file__).parents[1]
@@ -54,7 +56,13 @@ class Area:
 
 
 AREAS = (
-    Area("Image Processing", "absent", "", "everything: imageMogr2, styles, PicProcess, ImageInspect, …"),
+    Area(
+        "Image Processing",
+        "partial",
+        "job `PicProcess` with `imageMogr2` rules and pipes (docs/wire/pictures.md)",
+        "animations beyond their first frame, `scrop`, `size-limit`, `ignore-error`; watermarks, imageView2, styles, "
+        "processing at upload and download, ImageInspect, …",
+    ),
     Area("Media Processing", "absent", "", "everything: Transcode, Snapshot, MediaInfo, …"),
     Area("Content Moderation", "absent", "", "everything"),
     Area(
@@ -75,9 +83,11 @@ AREAS = (
     Area(
         "Job and Workflow",
         "partial",
-        "submit, describe, list and cancel jobs; queues with pause, limits and notification; templates for `ImageOCR`; "
-        "callbacks `TaskFinish` in XML and JSON",
-        "workflows, executions, batch jobs, callbacks by TDMQ or Kafka",
+        "submit, describe, list and cancel jobs; queues with pause, limits and notification; templates for `ImageOCR` "
+        "and `PicProcess`; workflows of all operations that run here, started by uploads and by hand, and their "
+        "executions (docs/workflows.md); batch jobs by prefix, object, URL file and inventory (docs/wire/batches.md); "
+        "callbacks `TaskFinish` and `WorkflowFinish` in XML and JSON",
+        "nodes of workflows without an operation here (SCF, Condition, …), callbacks by TDMQ or Kafka",
     ),
     Area(
         "Bucket Management",
@@ -88,9 +98,9 @@ AREAS = (
     Area(
         "Permission Management",
         "partial",
-        "requests must be signed with a key pair this server knows; pairs are added and removed by command; the "
-        "console has its own token",
-        "policies per key, bucket or call: every key may do everything; temporary keys",
+        "key pairs with policies (buckets, key prefixes, the vendor's actions), temporary credentials, buckets that "
+        "anybody may read (docs/access.md); the console has its own token",
+        "conditions and explicit denials, bucket policies, ACLs of objects and for single accounts",
         calls="",
     ),
     Area(
@@ -139,6 +149,16 @@ SHARED_OPTIONS = frozenset({"--json", "--data", "--config", "--server", "--token
 
 NO_CALLS = frozenset({"GET /*?ci-process"})
 """Rows that only say which calls there are."""
+
+SHOWN_CALLS = 3
+SCOPES: Mapping[Scope, str] = {
+    Scope.ACCOUNT: "all buckets; lists what the key sees",
+    Scope.BUCKET: "the whole bucket",
+    Scope.LISTING: "the `prefix` asked for",
+    Scope.OBJECT: "the object's key",
+    Scope.EACH: "each object, or job by its input",
+}
+"""What the documentation calls them."""
 
 TAG_NOTES: Mapping[str, str] = {
     "ImageOCR": "all five types; options as the vendor's page says",
@@ -216,13 +236,18 @@ def _command_rows(prefix: str, command: Any) -> Iterator[str]:
         arguments = [
             param.metavar or param.name.upper() for param in item.params if param.param_type_name == "argument"
         ]
-        told = [param.opts[0] for param in item.params if param.param_type_name == "option"]
+        told = [word for param in item.params if param.param_type_name == "option" for word in _words(param)]
         if "--server" in told:
             told = [option for option in told if option not in SHARED_OPTIONS]
         options = (
             "[one per setting](settings.md), `--config`" if name == "serve" else ", ".join(f"`{one}`" for one in told)
         )
         yield _row(f"`{' '.join([prefix, name, *arguments])}`", (item.help or "").strip().split("\n\n")[0], options)
+
+
+def _words(option: Any) -> list[str]:
+    """The option, and its opposite where neither is the default."""
+    return [option.opts[0], *(option.secondary_opts if option.default is None else ())]
 
 
 def coverage_page() -> str:
@@ -282,6 +307,19 @@ def _calls(rows: Iterable[Row]) -> Iterator[str]:
         titles = [f"`{row.title}`" for row in rows if bool(row.handler) is is_built and row.title not in NO_CALLS]
         if titles:
             yield f"{title}: " + " · ".join(titles)
+
+
+def action_table() -> str:
+    read_only = read_policy([{"actions": [READ_ONLY]}])
+    rows = [_row("action", "about", "calls", READ_ONLY), _row(*["---"] * 4)]
+    for action in Action:
+        titles = list(dict.fromkeys(f"`{row.title}`" for row in TABLE if row.action is action))
+        if len(titles) > SHOWN_CALLS:
+            titles = [*titles[:SHOWN_CALLS], f"and {len(titles) - SHOWN_CALLS} more"]
+        if titles:
+            is_reading = bool(read_only.prefixes(action, ""))
+            rows.append(_row(f"`{action.wire}`", SCOPES[action.scope], ", ".join(titles), "yes" if is_reading else ""))
+    return "\n".join(rows)
 
 
 def states_diagram() -> str:
@@ -354,6 +392,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
 }
 PARTS: Mapping[tuple[str, str], Callable[[], str]] = {
     ("README.md", "coverage"): coverage_table,
+    ("docs/access.md", "actions"): action_table,
     ("docs/architecture.md", "map"): module_map,
     ("docs/architecture.md", "states"): states_diagram,
 }

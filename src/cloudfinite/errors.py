@@ -185,6 +185,13 @@ class AccessDenied(RequestError):
     status = 403
 
 
+class ExpiredToken(RequestError):
+    """The security token has expired."""
+
+    # Wire: COS documentation, "Error Codes"; the list of Cloud Infinite has no code of its own for it.
+    code = "ExpiredToken"
+
+
 class ServiceClosed(RequestError):
     """The service is not open for this bucket."""
 
@@ -228,8 +235,38 @@ class TemplateNameDuplicate(RequestError):
     status = 403
 
 
+class WorkflowNotFound(RequestError):
+    """The workflow does not exist in this bucket."""
+
+    # Wire: our choice – no page tells what an unknown id answers.
+    code = "WorkflowNotFound"
+    status = 404
+
+
+class WorkflowActive(RequestError):
+    """The workflow is Active; pause it before you change or delete it."""
+
+    # Wire: Cloud Infinite console guide, "Workflow": the rule; our choice: its code.
+    code = "InvalidArgument"
+
+
+class ExecutionNotFound(RequestError):
+    """The workflow execution does not exist in this bucket."""
+
+    # Wire: our choice – no page tells what an unknown RunId answers.
+    code = "ExecutionNotFound"
+    status = 404
+
+
 class JobNotFound(RequestError):
     """The job does not exist in this bucket."""
+
+    code = "JobNotFound"
+    status = 404
+
+
+class BatchNotFound(RequestError):
+    """The batch job does not exist in this bucket."""
 
     code = "JobNotFound"
     status = 404
@@ -453,6 +490,20 @@ class InsufficientStorage(RequestError):
     status = 503
 
 
+class StorageUnavailable(RequestError):
+    """The storage behind this bucket does not answer; try again."""
+
+    code = "ServiceUnavailable"
+    status = 503
+
+
+class StorageRefused(RequestError):
+    """The storage behind this bucket refused what was asked of it."""
+
+    code = "InternalError"
+    status = 500
+
+
 class SlowDown(RequestError):
     """Too many requests at once; try again more slowly."""
 
@@ -492,6 +543,13 @@ class InputDownloadFailed(JobFailed):
     code = "ResourceDownloadFailed"
 
 
+class StorageFailed(JobFailed):
+    """the storage that keeps the input does not answer."""
+
+    code = "ResourceDownloadFailed"
+    retryable = True
+
+
 class UnreadableInput(JobFailed):
     """the input is not a file this operation can read."""
 
@@ -502,6 +560,19 @@ class UnsupportedOption(JobFailed):
     """an option of the job has a value that no installed engine serves."""
 
     code = "InvalidArgument"
+
+
+class OutputRefused(JobFailed):
+    """the object cannot be put where the job's Output says."""
+
+    code = "InvalidArgument"
+
+
+class OutputFailed(JobFailed):
+    """the object could not be stored."""
+
+    code = "InternalError"
+    retryable = True
 
 
 class OperationTimedOut(JobFailed):

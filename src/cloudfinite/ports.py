@@ -15,17 +15,20 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
+from cloudfinite.domain.access import AccessKey
+from cloudfinite.domain.batch import Batch, BatchFilter
 from cloudfinite.domain.delivery import (
     Admission,
     Attempt,
     AttemptResult,
     Delivery,
     DeliveryFilter,
+    SigningSecret,
     Target,
     TargetLease,
-    TargetSecret,
 )
 from cloudfinite.domain.events import ObjectEvent
+from cloudfinite.domain.execution import Execution, ExecutionFilter, ExecutionState, StepRun
 from cloudfinite.domain.job import Job, JobFilter, JobState, Lease, Outcome
 from cloudfinite.domain.objects import (
     Bucket,
@@ -38,9 +41,12 @@ from cloudfinite.domain.objects import (
     UploadPage,
 )
 from cloudfinite.domain.ocr import OcrRequest, PictureLimits, Reading
+from cloudfinite.domain.pictures import PictureFacts, PictureRule
 from cloudfinite.domain.queue import Queue, QueueLoad
 from cloudfinite.domain.stats import Counts, StatKey
 from cloudfinite.domain.template import Template
+from cloudfinite.domain.workflow import Workflow, WorkflowFilter
+from cloudfinite.wire.operation import OutputFile
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -221,6 +227,49 @@ class EventRows(Protocol):
         """Remove those that were done before then, oldest first; returns how many."""
 
 
+class WorkflowRows(Protocol):
+    def insert(self, item: Workflow) -> None: ...
+    def get(self, bucket: str, workflow_id: str) -> Workflow | None: ...
+    def lock(self, bucket: str, workflow_id: str) -> Workflow | None:
+        """As `get`, and nobody else changes the workflow until the transaction ends."""
+
+    def select(self, bucket: str, wanted: WorkflowFilter, offset: int, limit: int) -> tuple[int, list[Workflow]]:
+        """(how many match, one page of them, newest first); "" is all buckets."""
+
+    def active(self, bucket: str) -> list[Workflow]:
+        """Those that the arrival of objects starts, oldest first."""
+
+    def replace(self, item: Workflow) -> None: ...
+    def delete(self, bucket: str, workflow_id: str) -> bool: ...
+
+
+class ExecutionRows(Protocol):
+    """Runs of workflows, and those of their steps that have a job."""
+
+    def insert(self, item: Execution) -> bool:
+        """False when the run's event has started a run of this workflow already: nothing changes."""
+
+    def get(self, run_id: str) -> Execution | None: ...
+    def lock(self, run_ids: Sequence[str]) -> list[Execution]:
+        """Those that exist, without topology; nobody else changes them or their steps until the transaction ends."""
+
+    def select(self, bucket: str, wanted: ExecutionFilter) -> list[tuple[Execution, int]]:
+        """One page, each with its position key; `wanted.after` is the last pair's (created_at, key). "": any bucket."""
+
+    def end(self, run_id: str, state: ExecutionState) -> None:
+        """Give a locked run its final state, now."""
+
+    def steps(self, run_id: str) -> list[StepRun]:
+        """Those that have a job, in no order."""
+
+    def start_steps(self, run_id: str, steps: Sequence[StepRun]) -> None:
+        """Add steps that have just got their jobs."""
+
+    def end_step(self, run_id: str, step: str, state: JobState) -> None: ...
+    def purge(self, before: datetime, limit: int) -> int:
+        """Remove runs that ended before then, with their steps, oldest first; returns how many runs."""
+
+
 class DeliveryRows(Protocol):
     """Deliveries and their targets. Waits are told as spans from the database's now, so that no clocks are compared."""
 
@@ -247,8 +296,10 @@ class DeliveryRows(Protocol):
     def take_due(self, url: str, limit: int, exclude: Sequence[str]) -> tuple[list[Delivery], timedelta | None]:
         """Up to `limit` admitted due deliveries, oldest first, and how long until more are due (None: never)."""
 
-    def record(self, results: Sequence[AttemptResult], leases: Sequence[TargetLease]) -> set[str]:
+    def record(self, results: Sequence[AttemptResult], leases: Sequence[TargetLease], as_of: datetime) -> set[str]:
         """Store attempts and what follows from them, and what their holders learnt of the targets.
+
+        as_of is the caller's now, by which the leases' `open_until` is told.
 
         Returns the URLs whose lease is no longer held; their targets stay as they are, the attempts count all the same.
         """
@@ -265,8 +316,11 @@ class DeliveryRows(Protocol):
     def next_wake(self) -> timedelta | None:
         """How long until a target wants attention; None: none will."""
 
-    def late(self) -> timedelta:
-        """For how long something due has been nobody's."""
+    def late(self, owner: str, silence: timedelta, lease: timedelta) -> timedelta:
+        """For how long something due has been nobody's.
+
+        Whoever has not renewed its `lease` for `silence` counts as nobody since it last did, unless it is `owner`.
+        """
 
     def backlog(self) -> tuple[int, datetime | None]:
         """How many deliveries wait, and when the oldest of them was created."""
@@ -282,8 +336,26 @@ class DeliveryRows(Protocol):
     def resume(self, url: str) -> Target | None:
         """Send again, with all that waits due now."""
 
-    def set_secrets(self, url: str, secrets: Sequence[TargetSecret]) -> None:
+    def lock_secrets(self, url: str) -> tuple[SigningSecret, ...]:
+        """The target's own signing secrets, which nobody else changes before the end of the transaction."""
+
+    def set_secrets(self, url: str, secrets: Sequence[SigningSecret]) -> None:
         """The target's own signing secrets, newest first; makes the target when it is new."""
+
+    def all_bucket_secrets(self) -> Mapping[str, tuple[SigningSecret, ...]]:
+        """The signing secrets of all buckets that have, or had, some of their own."""
+
+    def lock_bucket_secrets(self, bucket: str) -> tuple[SigningSecret, ...]: ...
+    def set_bucket_secrets(self, bucket: str, secrets: Sequence[SigningSecret]) -> None: ...
+
+    def set_rate(self, url: str, rate_per_s: float) -> None:
+        """The target's own limit of POSTs per second, 0 for none; makes the target when it is new."""
+
+    def cancel(self, url: str, limit: int) -> int:
+        """Cancel up to `limit` of a target's waiting deliveries, the oldest; remove the target with the last of them.
+
+        Returns how many; fewer than `limit` when the target is gone.
+        """
 
     def replay(self, ids: Sequence[str]) -> set[str]:
         """Make deliveries due now, with a fresh schedule when they had ended; returns the URLs they go to."""
@@ -305,9 +377,40 @@ class StatRows(Protocol):
     def purge(self, before: datetime) -> int: ...
 
 
+class BatchRows(Protocol):
+    def insert(self, batch: Batch) -> None: ...
+    def get(self, batch_id: str) -> Batch | None: ...
+    def lock(self, batch_id: str) -> Batch | None:
+        """As `get`, and nobody else changes it until the transaction ends."""
+
+    def replace(self, batch: Batch) -> None: ...
+    def delete(self, batch_id: str) -> None: ...
+    def select(self, bucket: str, wanted: BatchFilter) -> list[tuple[Batch, int]]:
+        """One page, each with its position key; `wanted.after` is the last pair's (created_at, key)."""
+
+    def lease(self, owner: str, lease: timedelta, limit: int) -> list[Batch]:
+        """The oldest that have not ended and that nobody else leases; they are the owner's from now on."""
+
+    def release(self, owner: str | None = None) -> None:
+        """Let go of all of `owner`; None: of everybody's, when all owners are known to be dead."""
+
+    def purge(self, before: datetime, limit: int) -> int:
+        """Remove those that ended before then, oldest first; returns how many."""
+
+
 class KeyRows(Protocol):
-    def put(self, secret_id: str, sealed_secret: bytes, created_at: datetime) -> None: ...
-    def all(self) -> list[tuple[str, bytes]]: ...
+    """Access keys; of their secrets it sees sealed bytes alone."""
+
+    def put(self, key: AccessKey, sealed_secret: bytes) -> None:
+        """Insert, or replace all but the creation."""
+
+    def get(self, secret_id: str) -> AccessKey | None: ...
+    def all(self) -> list[tuple[AccessKey, bytes]]:
+        """Oldest first."""
+
+    def replace(self, key: AccessKey) -> None:
+        """Change what it may do; the secret stays."""
+
     def remove(self, secret_id: str) -> bool:
         """False when there is none."""
 
@@ -329,6 +432,12 @@ class Transaction(Protocol):
     def objects(self) -> ObjectRows: ...
     @property
     def events(self) -> EventRows: ...
+    @property
+    def workflows(self) -> WorkflowRows: ...
+    @property
+    def batches(self) -> BatchRows: ...
+    @property
+    def executions(self) -> ExecutionRows: ...
     @property
     def deliveries(self) -> DeliveryRows: ...
     @property
@@ -359,6 +468,7 @@ class Topic(StrEnum):
     JOBS = "jobs"
     DELIVERIES = "deliveries"
     EVENTS = "events"
+    BATCHES = "batches"
 
 
 class Wakeups(Protocol):
@@ -391,6 +501,8 @@ class Task:
     last_modified: str = ""
     label: str = ""
     """What the log calls it: a job id, or the request id of a synchronous call."""
+    output: OutputFile | None = None
+    """The file to write, for an operation that produces an object."""
 
 
 class Pool(Protocol):
@@ -427,6 +539,17 @@ class OcrEngine(Protocol):
 
     def read(self, path: Path, request: OcrRequest) -> Reading:
         """Raises UnreadableInput (not a file it can decode, over a limit) or UnsupportedOption (a language)."""
+
+
+class PictureEditor(Protocol):
+    """Changes pictures."""
+
+    def edit(self, source: Path, target: Path, rule: PictureRule) -> tuple[PictureFacts, PictureFacts]:
+        """Write `source`, changed by the rule, to `target`; what is known of both.
+
+        Raises UnreadableInput (not a picture it can decode, over a limit) or UnsupportedOption (a step that does not
+        fit the picture).
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -475,6 +598,43 @@ class Objects(Protocol):
 
     def stale(self, age_s: float) -> AsyncIterator[list[str]]:
         """The ids of files whose last byte is at least `age_s` old; unfinished ones of that age are removed."""
+
+
+class Storage(Protocol):
+    """A bucket's objects where another system keeps them, under the keys that they have on the wire.
+
+    Each call may raise StorageUnavailable or StorageRefused; NoSuchBucket where the other system has lost the bucket.
+    What is given back is the object's state there: ETag, time and headers are that system's.
+    """
+
+    @property
+    def is_read_only(self) -> bool:
+        """Then `put`, `copy` and `delete` are not called."""
+
+    @property
+    def tells_creations(self) -> bool:
+        """Whether it tells of each new object by itself; else its events are those that we write."""
+
+    async def check(self) -> None:
+        """Raises SetupError when the bucket is not there or may not be read; a storage that is away is only logged."""
+
+    async def find(self, key: str) -> StoredObject:
+        """Raises NoSuchKey."""
+
+    async def select(self, wanted: ListQuery) -> ObjectPage: ...
+    async def reader(self, item: StoredObject, start: int, size_bytes: int) -> BytesReader:
+        """Read the state of the object `find` gave it. Raises NoSuchKey, StorageUnavailable when it has changed."""
+
+    async def put(self, item: StoredObject, source: BytesReader) -> StoredObject:
+        """Store the bytes with size, CRC-64 and headers of `item`; an older object stays until the new one is whole."""
+
+    async def copy(self, source: StoredObject, target: StoredObject) -> StoredObject:
+        """Copy inside this storage, with the headers of `target`. Raises NoSuchKey; StorageUnavailable when changed."""
+
+    async def delete(self, key: str) -> None:
+        """A key that is not there is fine."""
+
+    async def close(self) -> None: ...
 
 
 class BytesReader(Protocol):

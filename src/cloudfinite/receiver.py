@@ -6,7 +6,8 @@
     for job in parse_callback(body).jobs:
         print(job.job_id, job.state, [line.text for line in job.detection.lines] if job.detection else job.message)
 
-Callbacks may come twice (same `webhook-id`, same bytes): act once per JobId.
+The end of a workflow's run is `parse_callback(body).run`. Callbacks may come twice (same `webhook-id`, same bytes): act
+once per JobId, or RunId.
 
 Wire: "Task Callback" (OCR) and the callback pages of the other tags. Read as they differ: XML or JSON, with or without
 the outer `Response`, one JobsDetail or several, lists of one as objects, numbers as texts, empty nodes absent or null.
@@ -126,11 +127,46 @@ class FinishedJob:
 
 
 @dataclass(frozen=True, slots=True)
+class FinishedStep:
+    """One task of a workflow's run; object_key is what it wrote, or read when it writes nothing."""
+
+    name: str
+    type: str
+    state: str
+    job_id: str = ""
+    code: str = ""
+    message: str = ""
+    object_key: str = ""
+    template_id: str = ""
+    template_name: str = ""
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    detection: Detection | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRun:
+    """The WorkflowExecution of a `WorkflowFinish`."""
+
+    run_id: str
+    state: str
+    workflow_id: str = ""
+    workflow_name: str = ""
+    bucket: str = ""
+    object_key: str = ""
+    created_at: datetime | None = None
+    object_headers: Mapping[str, str] = field(default_factory=dict)
+    steps: tuple[FinishedStep, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class TaskFinish:
-    """A callback: its event and the jobs it tells of, usually one."""
+    """A callback: its event and what it tells of: jobs, usually one, or a workflow's run."""
 
     event: str
     jobs: tuple[FinishedJob, ...]
+    run: FinishedRun | None = None
 
 
 def parse_callback(body: bytes, content_type: str = "") -> TaskFinish:
@@ -151,7 +187,9 @@ def parse_callback(body: bytes, content_type: str = "") -> TaskFinish:
     node = _Node(root)
     if not node.text("EventName"):
         raise CallbackError("the body has no EventName")
-    return TaskFinish(node.text("EventName"), tuple(_job(one) for one in node.all("JobsDetail")))
+    run = node.child("WorkflowExecution")
+    jobs = tuple(_job(one) for one in node.all("JobsDetail"))
+    return TaskFinish(node.text("EventName"), jobs, _run(run) if run.value else None)
 
 
 def verify(
@@ -286,8 +324,46 @@ def _job(node: _Node) -> FinishedJob:
         level=operation.integer("JobLevel"),
         detection=_detection(detection) if detection.value else None,
         workflow=_workflow(workflow) if workflow.value else None,
-        object_headers={header.text("Key"): header.text("Value") for header in source.all("CosHeaders")},
+        object_headers=_headers(source),
         operation=operation.value,
+    )
+
+
+def _headers(node: _Node) -> Mapping[str, str]:
+    return {header.text("Key"): header.text("Value") for header in node.all("CosHeaders")}
+
+
+def _run(node: _Node) -> FinishedRun:
+    return FinishedRun(
+        run_id=node.text("RunId"),
+        state=node.text("State"),
+        workflow_id=node.text("WorkflowId"),
+        workflow_name=node.text("WorkflowName"),
+        bucket=node.text("BucketId"),
+        object_key=node.text("Object"),
+        created_at=node.time("CreateTime"),
+        object_headers=_headers(node),
+        steps=tuple(_step(task) for task in node.all("Tasks")),
+    )
+
+
+def _step(node: _Node) -> FinishedStep:
+    made = node.child("ResultInfo").child("ObjectInfo")
+    detection = made.child("ImageOcrResult")
+    return FinishedStep(
+        name=node.text("Name"),
+        type=node.text("Type"),
+        state=node.text("State"),
+        job_id=node.text("JobId"),
+        code=made.text("Code"),
+        message=made.text("Message"),
+        object_key=made.text("ObjectName"),
+        template_id=node.text("TemplateId"),
+        template_name=node.text("TemplateName"),
+        created_at=node.time("CreateTime"),
+        started_at=node.time("StartTime"),
+        ended_at=node.time("EndTime"),
+        detection=_detection(detection) if detection.value else None,
     )
 
 

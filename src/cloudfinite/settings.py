@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -46,6 +46,21 @@ def _read_object(value: Any) -> Any:
     return json.loads(value) if isinstance(value, str) else value
 
 
+class StorageTable(BaseModel):
+    """How the storage of one bucket is reached; see docs/remote-buckets.md."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    endpoint: str
+    access_key_id: str
+    secret_access_key: str
+    region: str = "us-east-1"
+    path_style: bool = True
+    opaque_keys: bool = False
+    tells_creations: bool = False
+
+
+Storages = Annotated[dict[str, StorageTable], NoDecode, BeforeValidator(_read_object)]
 Object = Annotated[dict[str, Any], NoDecode, BeforeValidator(_read_object)]
 Words = Annotated[list[str], NoDecode, BeforeValidator(_split)]
 Numbers = Annotated[list[float], NoDecode, BeforeValidator(_split)]
@@ -88,8 +103,14 @@ class Settings(BaseSettings):
     )
     buckets: str = _setting(
         "examplebucket-1250000000:ap-chongqing",
-        "Buckets to make at start: name-number:region, comma separated",
+        "Buckets to make at start: name-number:region, comma separated; =s3://… or =file:///… behind it: kept there",
         group="access",
+    )
+    storages: Storages = _setting(
+        {},
+        "Buckets kept at s3://…, or default, and how to reach each: endpoint, access_key_id, secret_access_key, "
+        "region, path_style, opaque_keys, tells_creations",
+        group="objects",
     )
     hosts: Pairs = _setting({}, "Host names of yours and the bucket each stands for", group="access")
     host_suffixes: Words = _setting(
@@ -144,7 +165,9 @@ class Settings(BaseSettings):
     )
     callback_total_s: float = _setting(15.0, "Longest duration of one attempt", unit="s", group="callbacks")
     callback_secret: str = _setting(
-        "", "Secret (whsec_…) that signs callbacks; empty: webhook.secret in the data folder", group="callbacks"
+        "",
+        "Secrets (whsec_…) that sign callbacks, newest first, by commas; empty: webhook.secret in the data folder",
+        group="callbacks",
     )
     callback_envelope: Literal["tag", "wrapped", "bare"] = _setting(
         "tag", "Outer Response of JSON callbacks: as the tag's page shows, always, never", group="callbacks"
@@ -155,6 +178,11 @@ class Settings(BaseSettings):
     allow_cidrs: Words = _setting([], "Address ranges that callbacks may reach, such as 10.1.0.0/16", group="callbacks")
     ca_file: Path | None = _setting(
         None, "Certificates to trust beside the system's, for https receivers", group="callbacks"
+    )
+    client_certificates: Pairs = _setting(
+        {},
+        "Receivers that ask for a client certificate: host=file.pem, with certificate, chain and key",
+        group="callbacks",
     )
     proxy: str = _setting("", "Outgoing proxy for callbacks and URL inputs", group="callbacks")
     target_concurrency: int = _setting(4, "Attempts at once per receiver URL", group="callbacks")
@@ -219,19 +247,34 @@ class Settings(BaseSettings):
             values[name] = _MASK if values[name] else ""
         for name in _URLS:
             values[name] = _PASSWORD.sub(lambda found: f"{found[1] or found[2]}{_MASK}", values[name])
+        for table in values["storages"].values():
+            table["secret_access_key"] = _MASK
         return values
 
     def bucket_list(self) -> list[tuple[str, str]]:
         """(name, region) of `buckets`. Raises SetupError naming the part that cannot be read."""
+        return [(name, region) for name, region, _ in self._bucket_parts()]
+
+    def storage_urls(self) -> dict[str, str]:
+        """Of the `buckets` that are kept elsewhere: where, by name. Raises SetupError as `bucket_list`."""
+        return {name: url for name, _, url in self._bucket_parts() if url}
+
+    @property
+    def keeps_all_elsewhere(self) -> bool:
+        """Whether no bucket of the settings has its objects in the data folder."""
+        return bool(self.buckets.strip()) and len(self.storage_urls()) == len(self.bucket_list())
+
+    def _bucket_parts(self) -> list[tuple[str, str, str]]:
         found = []
         for part in filter(None, (piece.strip() for piece in self.buckets.split(","))):
-            name, separator, region = part.partition(":")
+            place, _, url = part.partition("=")
+            name, separator, region = place.partition(":")
             number = name.rpartition("-")[2]
             if not separator or not region or not number.isdigit() or name == number:
                 raise SetupError(
                     f"buckets has {part!r}", "write name-number:region, such as examplebucket-1250000000:ap-chongqing"
                 )
-            found.append((name, region))
+            found.append((name, region, url))
         return found
 
 
@@ -258,9 +301,8 @@ def read_settings(config: Path | None = None, **flags: Any) -> Settings:
     except ValidationError as exc:
         first = exc.errors()[0]
         name = ".".join(map(str, first["loc"]))
-        raise SetupError(
-            f"the setting {name} is {first['input']!r}: {first['msg']}", "see `cloudfinite serve --help`"
-        ) from exc
+        value = "" if name.startswith("storages") else f" is {first['input']!r}"  # That table holds secrets.
+        raise SetupError(f"the setting {name}{value}: {first['msg']}", "see `cloudfinite serve --help`") from exc
     except ValueError as exc:  # the TOML file or a JSON value in the environment
         raise SetupError(f"the settings cannot be read: {exc}", "see docs/settings.md") from exc
 

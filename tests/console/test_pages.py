@@ -5,6 +5,7 @@ Set CLOUDFINITE_SCREENSHOTS to a folder to keep a picture of each page in both c
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import AsyncIterator
@@ -221,3 +222,18 @@ _CONTRAST = """
   return weak;
 })()
 """
+
+
+async def test_targets_and_deliveries_are_worked_with_their_buttons(desk: Desk, page: Page) -> None:
+    await read_job(desk)
+    await page.open(f"{desk.url}/-/console/targets/")
+    await page.run("document.querySelector('form[action$=pause] button').click()")
+    await page.until("document.querySelector('.t-paused') && document.querySelector('form[action$=resume]')")
+    await page.run("document.querySelector('a[data-row]').click()")
+    await page.until("location.pathname == '/-/console/deliveries/' && document.querySelector('.d-waiting')")
+    await page.run("document.querySelector('form[action$=replay] button').click()")
+    async with asyncio.timeout(10):
+        while not desk.replayed:
+            await asyncio.sleep(0.01)
+    await page.until("document.readyState == 'complete' && location.search.includes('url=')")
+    assert not page.complaints

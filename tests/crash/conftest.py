@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.support.postgres import fresh_database
+from tests.support.posts import PostKeeper, keeping_posts
 
 from cloudfinite.testing import Server
 
@@ -14,6 +15,13 @@ from cloudfinite.testing import Server
 def receiver() -> Iterator[Server]:
     """A server whose inboxes outlive the crashes of the others."""
     with Server(ocr_engine="fixed", workers=0) as running:
+        yield running
+
+
+@pytest.fixture
+def keeper() -> Iterator[PostKeeper]:
+    """A receiver of the test's own that keeps all POSTs, and answers as told."""
+    with keeping_posts() as running:
         yield running
 
 

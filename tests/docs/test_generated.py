@@ -84,6 +84,11 @@ def test_every_command_is_documented() -> None:
     assert {name for name in top if f"| `cloudfinite {name}" not in commands_page()} == set()
 
 
+def test_both_halves_of_a_switch_without_default_are_documented() -> None:
+    [row] = [line for line in commands_page().splitlines() if line.startswith("| `cloudfinite target ")]
+    assert "`--pause`, `--resume`" in row
+
+
 def test_secrets_have_no_default() -> None:
     """A page that printed one would be found on servers."""
     fields = dict(setting_rows())

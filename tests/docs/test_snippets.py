@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from qcloud_cos import CosConfig, CosS3Client
 from tests.docs.pages import ROOT, code_blocks
 
@@ -66,6 +67,21 @@ def test_submit_and_poll_prints_the_lines(server: Server, page: Path) -> None:
         "--secret-id", server.secret_id, "--secret-key", server.secret_key, cwd=page.parent,
     )  # fmt: skip
     assert output.splitlines() == [" 98 %  Plow the fields at noon", " 99 %  Every grain is hard-earned"]
+
+
+def test_workflow_turns_the_uploaded_picture_and_reads_it(server: Server, tmp_path: Path) -> None:
+    picture = tmp_path / "page.png"
+    Image.new("RGB", (40, 20), "white").save(picture)
+    output = run(
+        EXAMPLES / "workflow.py", picture, "--server", server.url,
+        "--secret-id", server.secret_id, "--secret-key", server.secret_key, cwd=tmp_path,
+    )  # fmt: skip
+    assert output.splitlines() == [
+        "Success: incoming/page.png",
+        "  PicProcess_1: Success, incoming/page.png -> turned/page.png",
+        "  ImageOCR_1: Success, turned/page.png -> turned/page.png",
+        "callbacks: TaskFinish, TaskFinish, WorkflowFinish",
+    ]
 
 
 def test_own_tag_runs_in_a_server_that_was_told_its_module(tmp_path: Path) -> None:

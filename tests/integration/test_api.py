@@ -13,6 +13,7 @@ import pytest
 from qcloud_cos import CosServiceError
 from tests.support.api_caller import ROOT, ApiCaller
 
+from cloudfinite.receiver import verify
 from cloudfinite.testing import Server
 
 LINES = [{"text": "Plow the fields at noon", "box": [40, 24, 176, 35]}]
@@ -325,6 +326,49 @@ def test_new_secret_of_a_target_is_shown_once(api: ApiCaller) -> None:
     assert api.get("/target", url=url)["own_secrets"] == 1
 
 
+def test_dropped_secret_leaves_the_target_without_its_own(api: ApiCaller) -> None:
+    url = api.server.inbox("unsigned")
+    api.post("/target/secret", {"url": url})
+    status, target = api.call("DELETE", "/target/secret", url=url, overlap_s=0)
+    assert (status, target["own_secrets"]) == (200, 0)
+    assert api.refused("DELETE", "/target/secret", url="http://never.example/")[:2] == (404, "TargetNotFound")
+
+
+def test_bucket_gets_a_secret_of_its_own_and_loses_it(api: ApiCaller) -> None:
+    path = f"/buckets/{api.server.bucket}/secret"
+    assert api.get(path) == {"bucket": api.server.bucket, "own_secrets": 0}
+    secret = api.post(path, {"overlap_s": 0})["secret"]
+    try:
+        api.submit("page.png", callback={"url": api.server.inbox("of-bucket")})
+        [callback] = api.server.wait_for_callbacks("of-bucket", 1)
+        verify(callback.headers, callback.body, [secret])
+        assert api.get(path)["own_secrets"] == 1
+    finally:
+        status, signing = api.call("DELETE", path, overlap_s=0)
+    assert (status, signing["own_secrets"]) == (200, 0)
+    assert api.refused("POST", "/buckets/nobody-1/secret", {})[:2] == (404, "NoSuchBucket")
+
+
+def test_target_has_a_rate_before_anything_is_sent(api: ApiCaller) -> None:
+    url = api.server.inbox("paced")
+    assert api.post("/target/rate", {"url": url, "rate_per_s": 2.5})["rate_per_s"] == 2.5
+    assert api.get("/target", url=url)["rate_per_s"] == 2.5
+    assert api.refused("POST", "/target/rate", {"url": url, "rate_per_s": -1})[0] == 400
+    assert api.refused("POST", "/target/rate", {"url": "ftp://x/", "rate_per_s": 1})[0] == 400
+
+
+def test_removed_target_cancels_what_waits(api: ApiCaller) -> None:
+    url = api.server.inbox("removed")
+    api.post("/target/rate", {"url": url, "rate_per_s": 0})
+    api.post("/target/pause", {"url": url})
+    [job_id] = finished(api, "page.png", callback={"url": url})
+    assert api.call("DELETE", "/target", url=url) == (200, {"count": 1})
+    [delivery] = api.get(f"/jobs/{job_id}")["deliveries"]
+    assert (delivery["state"], delivery["next_at"]) == ("cancelled", None)
+    assert api.refused("GET", "/target", url=url)[:2] == (404, "TargetNotFound")
+    assert [one["id"] for one in api.get("/deliveries", url=url, state="cancelled")["items"]] == [delivery["id"]]
+
+
 def test_test_event_arrives(api: ApiCaller) -> None:
     delivery = api.post("/target/test", {"url": api.server.inbox("tried"), "format": "JSON"})
     [callback] = api.server.wait_for_callbacks("tried", 1)
@@ -373,7 +417,10 @@ def test_what_does_not_exist_is_404(api: ApiCaller) -> None:
 
 def test_added_key_signs_until_it_is_removed(api: ApiCaller) -> None:
     pair = api.post("/keys")
-    assert {"secret_id": pair["secret_id"]} in api.get("/keys")["items"]
+    everything = [{"buckets": ["*"], "prefixes": [""], "actions": ["*"]}]
+    shown = api.get(f"/keys/{pair['secret_id']}")
+    assert shown in api.get("/keys")["items"]
+    assert (shown["is_enabled"], shown["policy"], "secret_key" in shown) == (True, everything, False)
     api.put("signed.bin", pair=(pair["secret_id"], pair["secret_key"]))
     assert api.call("DELETE", f"/keys/{pair['secret_id']}")[0] == 200
     with pytest.raises(CosServiceError) as refused:
@@ -401,6 +448,62 @@ def test_buckets_are_listed(api: ApiCaller) -> None:
     assert [(one["name"], one["region"]) for one in api.get("/buckets")["items"]] == [
         (api.server.bucket, api.server.region)
     ]
+
+
+def test_key_is_changed_disabled_and_enabled(api: ApiCaller) -> None:
+    pair = api.post("/keys")
+    path, signer = f"/keys/{pair['secret_id']}", (pair["secret_id"], pair["secret_key"])
+    rule = {"buckets": [api.server.bucket], "prefixes": ["in/"], "actions": ["cos:PutObject"]}
+    status, changed = api.call("PATCH", path, {"policy": [rule]})
+    assert (status, changed["policy"], changed["is_enabled"]) == (200, [rule], True)
+    api.put("in/a", pair=signer)
+    with pytest.raises(CosServiceError, match="AccessDenied"):
+        api.put("out/a", pair=signer)
+    assert api.call("PATCH", path, {"is_enabled": False})[1]["policy"] == [rule]
+    with pytest.raises(CosServiceError, match="InvalidAccessKeyId"):
+        api.put("in/a", pair=signer)
+    assert "disabled" in api.refused("POST", "/credentials", {"secret_id": pair["secret_id"]})[2]
+    api.call("PATCH", path, {"is_enabled": True})
+    api.put("in/a", pair=signer)
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ({"prefixs": ["in/"]}, "there is no field"),
+        ({"actions": ["cos:GetObjekt"]}, "no action of this server"),
+        ({"prefixes": ["in/*"]}, "plain text"),
+        ({"buckets": []}, "buckets must be"),
+    ],
+)
+def test_policy_that_would_not_do_what_it_says_is_refused(api: ApiCaller, rule: dict[str, Any], words: str) -> None:
+    for method, path, body in (
+        ("POST", "/keys", {}),
+        ("PATCH", f"/keys/{api.server.secret_id}", {}),
+        ("POST", "/credentials", {"secret_id": api.server.secret_id}),
+    ):
+        status, code, message = api.refused(method, path, {**body, "policy": [rule]})
+        assert (status, code) == (400, "InvalidArgument") and words in message
+
+
+def test_temporary_credentials_are_bounded(api: ApiCaller) -> None:
+    before = datetime.now(UTC)
+    made = api.post("/credentials", {"secret_id": api.server.secret_id, "lifetime_s": 60})
+    assert timedelta(seconds=58) < datetime.fromisoformat(made["expires_at"]) - before < timedelta(seconds=70)
+    for lifetime_s in (0, 36 * 3_600 + 1):
+        body = {"secret_id": api.server.secret_id, "lifetime_s": lifetime_s}
+        assert "lifetime_s" in api.refused("POST", "/credentials", body)[2]
+    assert api.refused("POST", "/credentials", {"secret_id": "none"})[:2] == (404, "AccessKeyNotFound")
+
+
+def test_bucket_is_opened_to_anybody_and_closed(api: ApiCaller) -> None:
+    path = f"/buckets/{api.server.bucket}"
+    assert api.call("PATCH", path, {})[1]["acl"] == "private"
+    assert api.call("PATCH", path, {"acl": "public-read"})[1]["acl"] == "public-read"
+    assert api.get("/buckets")["items"][0]["acl"] == "public-read"
+    assert api.call("PATCH", path, {"acl": "private"})[1]["acl"] == "private"
+    assert api.refused("PATCH", path, {"acl": "public-read-write"})[0] == 400
+    assert api.refused("PATCH", "/buckets/none-1", {"acl": "private"})[:2] == (404, "NoSuchBucket")
 
 
 def test_backup_is_a_copy_with_database_keys_and_objects(api: ApiCaller, tmp_path: Path) -> None:

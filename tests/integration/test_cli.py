@@ -15,7 +15,11 @@ from typing import Any
 
 import pytest
 import typer
+from qcloud_cos import CosServiceError
 from tests.support.api_caller import ApiCaller
+from tests.support.waiting import until
+from tests.support.wire_client import WireClient
+from tests.support.workflow_bodies import workflow_body
 
 from cloudfinite.cli.options import parse_time
 from cloudfinite.cli.output import plain
@@ -113,6 +117,24 @@ def test_rerun_of_nothing_in_particular_is_refused(api: ApiCaller) -> None:
     assert "give ids, or what must match" in done.stderr
 
 
+# --- workflows -----------------------------------------------------------------------------------------------------
+
+
+def test_runs_of_a_workflow_are_listed_shown_and_cancelled(api: ApiCaller) -> None:
+    client = WireClient(api.server)
+    body = workflow_body({"Start": "FileHashCode_1", "FileHashCode_1": "End"}, api.server.bucket, api.server.region)
+    [workflow_id] = re.findall("<WorkflowId>(.*?)<", client.call("POST", "/workflow", body.encode()))
+    trigger = f"/triggerworkflow?workflowId={workflow_id}&object=page.png"
+    [run_id] = re.findall("<InstanceId>(.*?)<", client.call("POST", trigger))
+    until(lambda: run_json(api, "run", run_id)["state"] == "Success", "the run ends")
+    assert f"{workflow_id}  Paused" in run(api, "workflows", "--name", "wf")
+    assert [one["id"] for one in run_json(api, "runs", workflow_id, "--state", "Success")["items"]] == [run_id]
+    shown = run(api, "run", run_id)
+    assert re.search(r"FileHashCode_1 +Success", shown) and f"wf ({workflow_id})" in shown
+    refused = type_command("run", run_id, "--cancel", "--data", str(api.server.data))
+    assert refused.returncode == 1 and "only a running one can be cancelled" in refused.stderr
+
+
 # --- queues, deliveries, keys --------------------------------------------------------------------------------------
 
 
@@ -157,6 +179,16 @@ def test_target_is_tested_paused_resumed_and_gets_a_secret(api: ApiCaller) -> No
     assert url in run(api, "targets")
     assert run_json(api, "target", url, "--resume")["state"] == "active"
     assert "whsec_" in run(api, "target", url, "--rotate-secret")
+    assert run_json(api, "target", url, "--drop-secret", "--overlap-s", "0")["own_secrets"] == 0
+    assert "3/s" in run(api, "target", url, "--rate", "3")
+    assert run(api, "target", url, "--remove") == "0 deliveries are cancelled\n"
+
+
+def test_bucket_secret_is_rotated_and_dropped(api: ApiCaller) -> None:
+    bucket = api.server.bucket
+    assert "whsec_" in run(api, "bucket-secret", bucket, "--rotate")
+    assert run_json(api, "bucket-secret", bucket)["own_secrets"] == 1
+    assert run_json(api, "bucket-secret", bucket, "--drop", "--overlap-s", "0")["own_secrets"] == 0
 
 
 def test_keys_are_added_listed_and_removed(api: ApiCaller) -> None:
@@ -166,6 +198,44 @@ def test_keys_are_added_listed_and_removed(api: ApiCaller) -> None:
     assert pair["secret_id"] in listed and pair["secret_key"] not in listed
     assert run(api, "keys", "remove", pair["secret_id"]) == f"{pair['secret_id']} is removed\n"
     assert pair["secret_id"] not in run(api, "keys", "list")
+
+
+def test_key_is_limited_disabled_and_enabled(api: ApiCaller, tmp_path: Path) -> None:
+    added = run_json(
+        api, "keys", "add", "--bucket", api.server.bucket, "--prefix", "in/", "--action", "cos:PutObject", "--read-only"
+    )
+    secret_id, pair = added["secret_id"], (added["secret_id"], added["secret_key"])
+    shown = run_json(api, "keys", "show", secret_id)
+    assert shown["policy"][0]["prefixes"] == ["in/"]
+    assert {"cos:PutObject", "cos:Get*"} <= set(shown["policy"][0]["actions"])
+    api.put("in/cli", pair=pair)
+    assert run(api, "keys", "disable", secret_id) == f"{secret_id} is disabled\n"
+    with pytest.raises(CosServiceError):
+        api.put("in/cli", pair=pair)
+    run(api, "keys", "enable", secret_id)
+    policy = tmp_path / "policy.json"
+    policy.write_text('[{"prefixes": ["a/"], "actions": ["cos:PutObject"]}, {"prefixes": ["b/"]}]')
+    changed = run_json(api, "keys", "change", secret_id, "--policy", str(policy))
+    assert [rule["prefixes"] for rule in changed["policy"]] == [["a/"], ["b/"]]
+    api.put("b/cli", pair=pair)
+    told = run(api, "keys", "list")
+    assert "a/" in told and added["secret_key"] not in told
+    refused = type_command("keys", "change", secret_id, "--data", str(api.server.data))
+    assert refused.returncode == 2 and "--read-only" in refused.stderr
+
+
+def test_temporary_credentials_are_made_for_a_time(api: ApiCaller) -> None:
+    made = run_json(api, "keys", "temporary", api.server.secret_id, "--for", "60", "--read-only")
+    with pytest.raises(CosServiceError):  # without its token
+        api.put("k", pair=(made["secret_id"], made["secret_key"]))
+    assert "Token" in run(api, "keys", "temporary", api.server.secret_id)
+
+
+def test_bucket_is_opened_and_closed(api: ApiCaller) -> None:
+    assert run_json(api, "bucket", api.server.bucket, "--acl", "public-read")["acl"] == "public-read"
+    assert "public-read" in run(api, "buckets")
+    run(api, "bucket", api.server.bucket, "--acl", "private")
+    assert run_json(api, "bucket", api.server.bucket)["acl"] == "private"
 
 
 # --- which server --------------------------------------------------------------------------------------------------
@@ -278,3 +348,12 @@ def test_other_texts_are_no_times(text: str) -> None:
 
 def test_printed_text_cannot_steer_the_terminal() -> None:
     assert plain("a\x1b[2Jb\u202ec\nd\u3000e") == "a\ufffd[2Jb\ufffdc d e"
+
+
+def test_job_that_makes_an_object_is_told_where_it_goes(api: ApiCaller) -> None:
+    rule = "rule=imageMogr2/rotate/90"
+    words = ("submit", api.server.bucket, "none.png", "--tag", "PicProcess", "--param", rule)
+    (job,) = run_json(api, *words, "--output", "out/${InputName}.${Ext}")["items"]
+    assert run_json(api, "job", job["id"])["output"] == {"object": "out/none.png", "bucket": api.server.bucket}
+    refused = type_command(*words, "--data", str(api.server.data))
+    assert refused.returncode == 1 and "name the object with Operation.Output" in refused.stderr

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from html import unescape
 from io import BytesIO
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from PIL import Image
@@ -286,3 +288,76 @@ async def test_files_of_the_pages_are_served_and_nothing_beside_them(desk: Desk)
         assert reply.status == 200 and "immutable" in reply["Cache-Control"]
     for name in ("..%2Ftemplates%2Fbase.html", "../console.py", "nothing.css", ""):
         assert (await desk.get(f"/-/static/{name}")).status == 404
+
+
+# --- deliveries and targets ----------------------------------------------------------------------------------------
+
+
+async def test_deliveries_are_listed_and_narrowed_by_their_address(desk: Desk) -> None:
+    done, failed = await desk.read_job(LINES, "a.png"), await desk.read_job(LINES, "b.png")
+    await desk.deliver(done, CallbackFormat.XML, Attempt(f"msg-{done.id}", 1, NOW, "delivered", 200))
+    await desk.deliver(failed, CallbackFormat.XML, Attempt(f"msg-{failed.id}", 1, NOW, "http_404", 404), state="failed")
+    everything = await desk.page("/-/console/deliveries/")
+    assert everything.index(f"msg-{failed.id}") < everything.index(f"msg-{done.id}")
+    assert "Replay" in everything and "1<span" in everything
+    only = await desk.page("/-/console/deliveries/?state=failed&url=http%3A%2F%2F127.0.0.1%3A1%2Fin")
+    assert f"msg-{failed.id}" in only and f"msg-{done.id}" not in only
+    assert f"msg-{done.id}" in await desk.page(f"/-/console/deliveries/?job={done.id}")
+    assert "No delivery fits" in await desk.page("/-/console/deliveries/?url=http://nobody/")
+    for query in ("state=odd", "before=x", "before=99999999999999999999"):
+        assert (await desk.get(f"/-/console/deliveries/?{query}")).status == 400
+
+
+async def test_delivery_pages_follow_one_another(desk: Desk) -> None:
+    for number in range(60):
+        await desk.deliver(await desk.read_job(LINES, f"{number}.png"))
+    first = await desk.page("/-/console/deliveries/")
+    second = await desk.page(unescape(re.findall(r'href="([^"]+)" rel="next"', first)[0]))
+    shown = [set(re.findall(r'<tr id="(msg-\w+)"', page)) for page in (first, second)]
+    assert (len(shown[0]), len(shown[1]), shown[0] & shown[1]) == (50, 10, set())
+    assert 'rel="next"' not in second
+
+
+async def test_delivery_has_a_page_of_its_own_without_a_job_too(desk: Desk) -> None:
+    test = await desk.deliveries.send_test("http://127.0.0.1:1/test")
+    page = await desk.page(f"/-/console/deliveries/{test.id}")
+    assert "&lt;EventName&gt;Test&lt;/EventName&gt;" in page and "The job" not in page
+    reply = await desk.post(f"/-/console/deliveries/{test.id}/replay")
+    assert (reply.status, reply["Location"]) == (303, f"/-/console/deliveries/{test.id}")
+    body = await desk.get(f"/-/console/deliveries/{test.id}/body")
+    assert body.body == test.body and f'filename="{test.id}.xml"' in body["Content-Disposition"]
+    assert (await desk.get("/-/console/deliveries/msg-none")).status == 404
+
+
+@pytest.mark.parametrize(
+    ("back", "leads_to"),
+    [
+        ("/-/console/deliveries/?state=failed", "/-/console/deliveries/?state=failed"),
+        ("https://evil.example/", "/-/console/jobs/"),
+        ("//evil.example/-/console/deliveries/", "/-/console/jobs/"),
+    ],
+)
+async def test_button_leads_back_to_pages_of_ours_only(desk: Desk, back: str, leads_to: str) -> None:
+    delivery = await desk.deliver(await desk.read_job(LINES))
+    reply = await desk.post(f"/-/console/deliveries/{delivery.id}/replay", f"back={quote(back, safe='')}".encode())
+    assert reply.status == 303 and reply["Location"].startswith(leads_to)
+
+
+async def test_target_is_paused_and_resumed_by_its_button(desk: Desk) -> None:
+    await desk.deliver(await desk.read_job(LINES))
+    form = b"url=http%3A%2F%2F127.0.0.1%3A1%2Fin"
+    assert (await desk.post("/-/console/targets/pause", form)).status == 303
+    page = await desk.page("/-/console/targets/")
+    assert "paused by an operator" in page and "Resume" in page
+    assert (await desk.post("/-/console/targets/pause", form, site="cross-site")).status == 403
+    await desk.post("/-/console/targets/resume", form)
+    assert "t-active" in await desk.page("/-/console/targets/")
+    assert (await desk.post("/-/console/targets/pause", b"url=http://never/")).status == 404
+    assert (await desk.post("/-/console/targets/pause", b"")).status == 400
+
+
+async def test_hostile_target_is_escaped(desk: Desk) -> None:
+    await desk.store.run(lambda tx: tx.deliveries.set_rate(f"http://x/{HOSTILE}", 1.5))
+    await desk.store.run(lambda tx: tx.deliveries.pause(f"http://x/{HOSTILE}", HOSTILE))
+    page = await desk.page("/-/console/targets/")
+    assert "<script>alert" not in page and "<img src=x" not in page and "1.5/s" in page

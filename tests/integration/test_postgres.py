@@ -24,7 +24,7 @@ from tests.support.wire_client import RefusedError, WireClient
 from cloudfinite.adapters.data_folder import DataFolder
 from cloudfinite.adapters.migrate import migrate
 from cloudfinite.adapters.postgres import postgres_url as sqlalchemy_url
-from cloudfinite.adapters.wakeups import PostgresWakeups
+from cloudfinite.adapters.wakeups_postgres import PostgresWakeups
 from cloudfinite.app import App
 from cloudfinite.errors import SetupError
 from cloudfinite.ports import Topic

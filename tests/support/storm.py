@@ -30,6 +30,19 @@ def children_of(pid: int) -> list[int]:
     return []
 
 
+def kill_something(server: Server, dice: random.Random) -> bool:
+    """Kill the server, which is started again, or one of its children; True for the server."""
+    assert server.process is not None
+    children = children_of(server.process.pid)
+    if children and dice.random() < 0.3:
+        with suppress(ProcessLookupError):
+            os.kill(dice.choice(children), signal.SIGKILL)
+        return False
+    server.kill()
+    server.start()
+    return True
+
+
 @dataclass
 class Storm:
     """`servers` share one store; their jobs' callbacks go to `receiver`, which nobody kills."""
@@ -84,17 +97,10 @@ class Storm:
         marks = sorted(dice.sample(range(self.jobs * 19 // 20), self.kills))
         for turn, mark in enumerate(marks):
             until(lambda mark=mark: self._told_count() >= mark, f"{mark} callbacks", wait_s=60, poll_s=0.05)  # type: ignore[misc]
-            server = self.servers[turn % len(self.servers)]
-            assert server.process is not None
-            children = children_of(server.process.pid)
-            if children and dice.random() < 0.3:
-                with suppress(ProcessLookupError):
-                    os.kill(dice.choice(children), signal.SIGKILL)
+            if kill_something(self.servers[turn % len(self.servers)], dice):
+                self.server_kills += 1
+            else:
                 self.child_kills += 1
-                continue
-            server.kill()
-            self.server_kills += 1
-            server.start()
 
     # --- what came of it --------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from cloudfinite.receiver import (
 from cloudfinite.wire.webhooks import new_secret, read_secret, sign
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "callbacks"
+WORKFLOWS = GOLDEN.parent / "workflows"
 # The seed's two samples translate one line differently.
 PLACEHOLDERS = {"{TIME}": "2023-11-25T08:47:39+0800", "Toiling under the midday sun": "Plow the fields at noon"}
 
@@ -205,3 +207,23 @@ def test_forged_changed_and_old_callbacks_are_refused(headers: dict[str, str], b
 def test_secrets_that_are_none_are_said_to_be(secret: str) -> None:
     with pytest.raises(ValueError, match="secret"):
         verify(signed(b"x"), b"x", secret)
+
+
+@pytest.mark.parametrize("form", ["xml", "json"])
+def test_end_of_a_workflows_run_is_read_in_both_forms(form: str) -> None:
+    callback = parse_callback((WORKFLOWS / f"workflow-finish.{form}").read_bytes())
+    run = callback.run
+    assert run is not None and (callback.event, callback.jobs) == ("WorkflowFinish", ())
+    assert (run.workflow_name, run.state, run.object_key) == ("ocr-incoming", "Success", "incoming/page 1.png")
+    assert run.created_at == datetime(2026, 11, 22, 2, 1, tzinfo=UTC)
+    assert list(run.object_headers.items())[:1] == [("Content-Type", "image/png")]
+    picture, ocr = run.steps
+    assert (picture.name, picture.object_key, picture.detection) == ("PicProcess_1", "turned/page 1.png", None)
+    assert ocr.detection is not None and [line.text for line in ocr.detection.lines] == ["TOTAL 12.50"]
+
+
+@pytest.mark.parametrize("form", ["xml", "json"])
+def test_step_of_a_run_tells_which_and_what_came_with_the_upload(form: str) -> None:
+    [job] = parse_callback((WORKFLOWS / f"task-finish.{form}").read_bytes()).jobs
+    assert job.workflow is not None and (job.workflow.name, job.workflow.run_id[0]) == ("ImageOCR_1", "i")
+    assert job.object_headers["x-cos-meta-customer"] == "42"

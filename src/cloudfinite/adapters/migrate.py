@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection, Engine
 from cloudfinite.adapters.sql import is_postgres
 from cloudfinite.errors import SetupError
 
-HEAD = "0001"
+HEAD = "0005"
 _LOCK = 0x636C6F756466  # "cloudf": the advisory lock that migrations run under
 
 

@@ -7,13 +7,29 @@ whatever the planner believes.
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, SmallInteger, Table, Text, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Table,
+    Text,
+    text,
+    true,
+)
 
+import cloudfinite.adapters.schema_batches
 import cloudfinite.adapters.schema_deliveries
-import cloudfinite.adapters.schema_objects  # noqa: F401 - both add their tables to `metadata`
+import cloudfinite.adapters.schema_objects
+import cloudfinite.adapters.schema_workflows  # noqa: F401 - they add their tables to `metadata`
 from cloudfinite.adapters.schema_base import metadata, row_number
 
 __all__ = ["job", "key", "mark", "metadata", "queue", "queue_lock", "ready", "stat", "template"]
+
+FULL_POLICY = '[{"buckets": ["*"], "prefixes": [""], "actions": ["*"]}]'
 
 queue = Table(
     "queue",
@@ -76,6 +92,11 @@ job = Table(
     Column("result", Text),
     Column("attempts", Integer, nullable=False, server_default=text("0")),
     Column("source_etag", Text, nullable=False, server_default=text("''")),
+    # JSON, of an operation that produces an object.
+    Column("output", Text),
+    # Of a step of a workflow's run.
+    Column("run_id", Text),
+    Column("step", Text),
     Column("lease_owner", Text),
     Column("lease_until_us", BigInteger),
     Column("lease_token", Integer, nullable=False, server_default=text("0")),
@@ -120,6 +141,9 @@ key = Table(
     Column("secret_id", Text, primary_key=True),
     Column("sealed_secret", LargeBinary, nullable=False),
     Column("created_us", BigInteger, nullable=False),
+    Column("is_enabled", Boolean, nullable=False, server_default=true()),
+    # JSON; keys older than policies may do everything.
+    Column("policy", Text, nullable=False, server_default=FULL_POLICY),
 )
 
 # What all processes on this database must agree on, as the first of them had it.

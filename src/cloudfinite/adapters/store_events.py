@@ -15,8 +15,9 @@ from cloudfinite.adapters.sql import SqlUnit
 from cloudfinite.domain.events import ObjectEvent
 
 _INSERT = text(
-    "INSERT INTO event (id, name, bucket, key, size_bytes, etag, request_id, headers, created_us) VALUES "
-    "(:id, :name, :bucket, :key, :size_bytes, :etag, :request_id, :headers, :created_us) ON CONFLICT (id) DO NOTHING"
+    "INSERT INTO event (id, name, bucket, key, size_bytes, etag, request_id, headers, lineage, created_us) "
+    "VALUES (:id, :name, :bucket, :key, :size_bytes, :etag, :request_id, :headers, :lineage, :created_us) "
+    "ON CONFLICT (id) DO NOTHING"
 )
 _IS_UNDONE = event.c.done_us.is_(None)
 # SKIP LOCKED: several processes take side by side; SQLite has one writer anyway.
@@ -39,6 +40,7 @@ class SqlEventRows:
             "etag": item.etag,
             "request_id": item.request_id,
             "headers": json.dumps(dict(item.headers)),
+            "lineage": json.dumps(item.lineage) if item.lineage else "",
             "created_us": to_us(item.created_at),
         }
         return bool(self._unit.connection.execute(_INSERT, values).rowcount)
@@ -66,4 +68,5 @@ def _event(row: Any) -> ObjectEvent:
         etag=row.etag,
         request_id=row.request_id,
         headers=json.loads(row.headers),
+        lineage=tuple(json.loads(row.lineage)) if row.lineage else (),
     )

@@ -7,17 +7,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
-from heapq import merge
-from itertools import islice
 from typing import Any
 
-from sqlalchemy import Row, and_, bindparam, func, or_, select, text
+from sqlalchemy import Row, bindparam, func, select, text
 
 from cloudfinite.adapters.schema import job, queue
 from cloudfinite.adapters.schema_base import from_us, optional_time, optional_us, to_us
 from cloudfinite.adapters.sql import Connection, SqlUnit, is_postgres
-from cloudfinite.domain.job import CallbackChoice, CallbackFormat, Job, JobFilter, JobInput, JobState, Lease, Outcome
+from cloudfinite.adapters.store_pages import has_prefix, merged, paged
+from cloudfinite.domain.job import (
+    CallbackChoice,
+    CallbackFormat,
+    Job,
+    JobFilter,
+    JobInput,
+    JobOutput,
+    JobState,
+    Lease,
+    Outcome,
+    StepOf,
+)
 from cloudfinite.domain.queue import QueueState
 
 MAX_ATTEMPTS = 3
@@ -26,9 +37,9 @@ _LEVELS = 2  # rank = 2 - level, so that the highest level sorts first
 
 _INSERT = text("""
     INSERT INTO job (id, bucket, region, tag, queue_id, state, level, object_key, url, params, template_id,
-                     template_name, user_data, callback_url, callback_format, created_us)
+                     template_name, user_data, callback_url, callback_format, output, run_id, step, created_us)
     VALUES (:id, :bucket, :region, :tag, :queue_id, 'Submitted', :level, :object_key, :url, :params, :template_id,
-            :template_name, :user_data, :callback_url, :callback_format, :created_us)
+            :template_name, :user_data, :callback_url, :callback_format, :output, :run_id, :step, :created_us)
     RETURNING seq""")
 _INSERT_READY = text("INSERT INTO ready (queue_id, rank, seq) VALUES (:queue_id, :rank, :seq)")
 _ADD_WAITING = text("UPDATE queue SET waiting = waiting + :n WHERE id = :queue_id")
@@ -112,11 +123,8 @@ class SqlJobRows:
         return [found[job_id] for job_id in ids if job_id in found]
 
     def select(self, bucket: str, wanted: JobFilter) -> list[tuple[Job, int]]:
-        # One query per stored state, each limited and in index order, then merged: nothing is ever sorted whole.
         pages = [self._page(bucket, wanted, state, paused) for state, paused in _stored_states(wanted.states)]
-        sign = -1 if wanted.newest_first else 1
-        merged = merge(*pages, key=lambda row: (sign * row.created_us, sign * row.seq))
-        return [(_job(row), row.seq) for row in islice(merged, wanted.size)]
+        return [(_job(row), row.seq) for row in merged(pages, wanted)]
 
     def _page(self, bucket: str, wanted: JobFilter, state: JobState, paused: bool | None) -> list[Row[Any]]:
         # The state is written into the text: a bound one would hide it from the planner.
@@ -131,18 +139,12 @@ class SqlJobRows:
             query = query.where(queue.c.service == wanted.queue_service)
         if wanted.object_key:
             query = query.where(job.c.object_key == wanted.object_key)
-        if wanted.created_from:
-            query = query.where(job.c.created_us >= to_us(wanted.created_from))
-        if wanted.created_until:
-            query = query.where(job.c.created_us <= to_us(wanted.created_until))
+        if "" not in wanted.object_prefixes:
+            query = query.where(has_prefix(job.c.object_key, wanted.object_prefixes))
         if paused is not None:
             is_paused = queue.c.state == QueueState.PAUSED.value
             query = query.where(is_paused if paused else ~is_paused)
-        if wanted.after:
-            query = query.where(_behind(wanted.newest_first, to_us(wanted.after[0]), wanted.after[1]))
-        order = [job.c.created_us, job.c.seq]
-        query = query.order_by(*(column.desc() for column in order) if wanted.newest_first else order)
-        return list(self._db.execute(query.limit(wanted.size)))
+        return list(self._db.execute(paged(query, job, wanted)))
 
     def count_by_state(self, bucket: str | None = None) -> Mapping[JobState, int]:
         query = select(job.c.state, func.count()).group_by(job.c.state)
@@ -279,14 +281,6 @@ class SqlJobRows:
 _SELECT = select(*job.c, queue.c.state.label("queue_state")).join(queue, queue.c.id == job.c.queue_id)
 
 
-def _behind(newest_first: bool, created_us: int, seq: int) -> Any:
-    """The rows behind a position key in the page's order."""
-    created, number = job.c.created_us, job.c.seq
-    if newest_first:
-        return and_(created <= created_us, or_(created < created_us, number < seq))
-    return and_(created >= created_us, or_(created > created_us, number > seq))
-
-
 def _stored_states(wanted: frozenset[JobState]) -> Iterator[tuple[JobState, bool | None]]:
     """(stored state, whether its queue must be paused): Pause is how a Submitted job of a paused queue shows."""
     if not wanted or {JobState.SUBMITTED, JobState.PAUSE} <= wanted:
@@ -316,6 +310,9 @@ def _insert_values(item: Job) -> dict[str, Any]:
         "user_data": item.user_data,
         "callback_url": item.callback.url,
         "callback_format": item.callback.format and item.callback.format.value,
+        "output": json.dumps(asdict(item.output)) if item.output else None,
+        "run_id": item.step_of and item.step_of.run_id,
+        "step": item.step_of and item.step_of.step,
         "created_us": optional_us(item.created_at),
     }
 
@@ -346,6 +343,8 @@ def _job(row: Any) -> Job:
         result=None if row.result is None else json.loads(row.result),
         attempts=row.attempts,
         source_etag=row.source_etag,
+        output=None if row.output is None else JobOutput(**json.loads(row.output)),
+        step_of=None if row.run_id is None else StepOf(row.run_id, row.step),
     )
 
 

@@ -1,18 +1,17 @@
-"""The SQL of queues, templates and access keys."""
+"""The SQL of queues and templates."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, delete, func, insert, select, text, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
-from cloudfinite.adapters.schema import job, key, queue, queue_lock, template
+from cloudfinite.adapters.schema import job, queue, queue_lock, template
 from cloudfinite.adapters.schema_base import from_us, to_us
 from cloudfinite.adapters.sql import SqlUnit, is_postgres
 from cloudfinite.domain.job import CallbackFormat
@@ -179,25 +178,3 @@ def _template(row: Row[Any]) -> Template:
         created_at=from_us(row.created_us),
         updated_at=from_us(row.updated_us),
     )
-
-
-class SqlKeyRows:
-    """`ports.KeyRows` on a SQL connection."""
-
-    def __init__(self, unit: SqlUnit) -> None:
-        self._unit = unit
-
-    def put(self, secret_id: str, sealed_secret: bytes, created_at: datetime) -> None:
-        db = self._unit.connection
-        values = {"secret_id": secret_id, "sealed_secret": sealed_secret, "created_us": to_us(created_at)}
-        dialect = postgresql if is_postgres(db) else sqlite
-        statement = dialect.insert(key).values(values)
-        db.execute(statement.on_conflict_do_update(index_elements=["secret_id"], set_={"sealed_secret": sealed_secret}))
-
-    def all(self) -> list[tuple[str, bytes]]:
-        rows = self._unit.connection.execute(select(key.c.secret_id, key.c.sealed_secret).order_by(key.c.created_us))
-        return [(row.secret_id, bytes(row.sealed_secret)) for row in rows]
-
-    def remove(self, secret_id: str) -> bool:
-        removed = self._unit.connection.execute(delete(key).where(key.c.secret_id == secret_id)).rowcount
-        return bool(removed)

@@ -11,10 +11,11 @@ import sys
 import typer
 
 from cloudfinite import __version__
-from cloudfinite.cli import backup, deliveries, doctor, jobs, keys, queues
+from cloudfinite.cli import backup, buckets, deliveries, doctor, jobs, keys, queues, workflows
 from cloudfinite.cli.ocr import ocr
 from cloudfinite.cli.receive import receive
 from cloudfinite.cli.serve import serve
+from cloudfinite.cli.watch import watch
 from cloudfinite.errors import CloudfiniteError, SetupError
 
 app = typer.Typer(
@@ -38,6 +39,9 @@ app.command("jobs")(jobs.list_jobs)
 app.command("job")(jobs.show_job)
 app.command()(jobs.cancel)
 app.command()(jobs.rerun)
+app.command("workflows")(workflows.list_workflows)
+app.command("runs")(workflows.list_runs)
+app.command("run")(workflows.show_run)
 app.command("queues")(queues.list_queues)
 app.command("queue")(queues.change_queue)
 app.command("deliveries")(deliveries.list_deliveries)
@@ -45,7 +49,11 @@ app.command("delivery")(deliveries.show_delivery)
 app.command()(deliveries.replay)
 app.command("targets")(deliveries.list_targets)
 app.command("target")(deliveries.change_target)
+app.command("bucket-secret")(deliveries.bucket_secret)
+app.command("buckets")(buckets.list_buckets)
+app.command("bucket")(buckets.change_bucket)
 app.add_typer(keys.app, name="keys")
+app.command()(watch)
 app.command()(receive)
 app.command()(backup.backup)
 app.command()(backup.restore)

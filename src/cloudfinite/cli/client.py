@@ -28,6 +28,10 @@ class Client:
         self._token = token
         self._where = where
 
+    @property
+    def url(self) -> str:
+        return self._url
+
     def call(
         self,
         method: str,

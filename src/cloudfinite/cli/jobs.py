@@ -35,6 +35,9 @@ def submit(
     format: Annotated[str, typer.Option(metavar="XML|JSON", help="Form of the callback")] = "",
     level: Annotated[int, typer.Option(min=0, max=2, help="Higher runs earlier")] = 0,
     queue: Annotated[str, typer.Option(help="Queue id, in place of the default one")] = "",
+    output: Annotated[
+        str, typer.Option(metavar="KEY", help="Where the made object goes, as in out/${InputName}.${Ext}")
+    ] = "",
 ) -> None:
     """Submit a job for each key."""
     is_url = ("http://", "https://")
@@ -48,6 +51,7 @@ def submit(
         "queue_id": queue,
         "level": level,
         "callback": {"url": callback or None, "format": format or None},
+        "output": {"object": output} if output else None,
     }
     answer = client.call("POST", "/jobs", body=body)
     _print_jobs(out, answer)

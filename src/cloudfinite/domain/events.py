@@ -31,10 +31,11 @@ class Creation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """What creates an object, and the request that did it."""
+    """What creates an object, and the request that did it; for an operation's output, as in ObjectEvent."""
 
     creation: Creation = Creation.PUT
     request_id: str = ""
+    lineage: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class ObjectEvent:
     """One creation of an object. `id` is the same when the same event is told twice.
 
     headers: Content-Type and x-cos-meta-* as they were then. request_id: of the request that created the object, ""
-    when nobody told.
+    when nobody told. lineage: the ids of the workflows whose runs led to the object, so that none of them starts anew.
     """
 
     id: str
@@ -54,13 +55,16 @@ class ObjectEvent:
     etag: str = ""
     request_id: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
+    lineage: tuple[str, ...] = ()
+
+
+def told_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Those of an object's headers that what its creation sets off hears of."""
+    return {name: value for name, value in headers.items() if name == "Content-Type" or name.startswith("x-cos-meta-")}
 
 
 def object_created(item: StoredObject, cause: Cause, at: datetime) -> ObjectEvent:
     """The event of an object that has just been stored."""
-    told = {
-        name: value for name, value in item.headers.items() if name == "Content-Type" or name.startswith("x-cos-meta-")
-    }
     return ObjectEvent(
         # Each creation has a new file id, but an append, which has a new ETag.
         id=f"{item.file_id}-{item.etag.strip(_QUOTE)}",
@@ -71,5 +75,6 @@ def object_created(item: StoredObject, cause: Cause, at: datetime) -> ObjectEven
         created_at=at,
         etag=item.etag,
         request_id=cause.request_id,
-        headers=told,
+        lineage=cause.lineage,
+        headers=told_headers(item.headers),
     )

@@ -44,6 +44,19 @@ def new_template_id() -> str:
     return "t1" + uuid.uuid4().hex
 
 
+def new_workflow_id() -> str:
+    return "w" + uuid.uuid4().hex
+
+
+def new_run_id(at: datetime) -> str:
+    """Of a workflow's execution."""
+    return "i" + _uuid1_hex(at)
+
+
+def new_batch_id(at: datetime) -> str:
+    return "b" + _uuid1_hex(at)
+
+
 def new_delivery_id() -> str:
     """The `webhook-id` of a notification, the same in each of its attempts."""
     return "msg_" + uuid.uuid4().hex

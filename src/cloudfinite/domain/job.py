@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
+
+from cloudfinite.domain.objects import StoredObject
 
 
 class JobState(StrEnum):
@@ -63,11 +66,56 @@ class JobInput:
 
 
 @dataclass(frozen=True, slots=True)
+class JobOutput:
+    """Where the object goes that an operation writes. `key` may hold variables until there is a job."""
+
+    bucket: str
+    region: str
+    key: str
+
+
+_VARIABLE = re.compile(r"\$\{(\w+)\}", re.ASCII)
+
+
+def expand_key(
+    key: str, input_key: str, *, job_id: str, extension: str = "", run_id: str = "", batch_id: str = ""
+) -> str:
+    """An output's key with its variables replaced, whatever their letter case; unknown ones stay as they are.
+
+    `${InputPath}` and `${InputName}` are the input's folder and its name without extension; `${Ext}` is `extension`,
+    else the input's. Wire: "Create workflow", Output.Object (`${Number}` counts files, of which there is one); "Trigger
+    job (independent node)", `${InventoryTriggerJobId}`.
+    """
+    folder, _, name = input_key.rpartition("/")
+    stem, dot, own_extension = name.rpartition(".")
+    values = {
+        "inputpath": folder,
+        "inputname": stem if dot else name,
+        "inputnameandext": name,
+        "ext": extension or (own_extension if dot else ""),
+        "jobid": job_id,
+        "runid": run_id,
+        "inventorytriggerjobid": batch_id,
+        "number": "0",
+    }
+    return _VARIABLE.sub(lambda match: values.get(match[1].lower(), match[0]), key).removeprefix("/")
+
+
+@dataclass(frozen=True, slots=True)
+class StepOf:
+    """Which run of a workflow a job belongs to, and as which of its steps."""
+
+    run_id: str
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One job as stored.
 
     `params` and `result` are the operation's values in their JSON form (see `operations`); `result` is set only in
     state Success, `code` and `message` only in state Failed. `source_etag` is the ETag of the bytes that were read.
+    `output` is where an operation that produces an object puts it. `step_of` is set for a step of a workflow's run.
     """
 
     id: str
@@ -91,6 +139,8 @@ class Job:
     result: Mapping[str, Any] | None = None
     attempts: int = 0
     source_etag: str = ""
+    output: JobOutput | None = None
+    step_of: StepOf | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +155,7 @@ class JobRequest:
     level: int = 0
     user_data: str | None = None
     callback: CallbackChoice = CallbackChoice()
+    output: JobOutput | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +168,10 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one run ended: a result, or a code and message. `retryable` puts the job back while attempts are left."""
+    """How one run ended: a result, or a code and message. `retryable` puts the job back while attempts are left.
+
+    made: the object that the run wrote; its bytes are stored, and the job's end brings it into being.
+    """
 
     lease: Lease
     result: Mapping[str, Any] | None = None
@@ -125,11 +179,15 @@ class Outcome:
     message: str = ""
     retryable: bool = False
     source_etag: str = ""
+    made: StoredObject | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """What `GET /jobs` selects. Empty `states` means all; times are inclusive; `after` is the last page's last job."""
+    """What `GET /jobs` selects. Empty `states` means all; times are inclusive; `after` is the last page's last job.
+
+    object_prefixes: how the inputs' keys begin; a job with a URL has the key "".
+    """
 
     tag: str = ""
     queue_id: str = ""
@@ -138,6 +196,7 @@ class JobFilter:
     created_from: datetime | None = None
     created_until: datetime | None = None
     object_key: str = ""
+    object_prefixes: tuple[str, ...] = ("",)
     newest_first: bool = True
     after: tuple[datetime, int] | None = None
     size: int = 10

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from uuid import uuid4
 
 from cloudfinite.domain.cors import CorsRule
+
+MAX_KEY_BYTES = 850  # Wire: COS documentation, "Object Overview".
 
 
 def new_upload_id() -> str:
@@ -27,6 +30,13 @@ BINDING = "binding"
 """The switch of the bucket's binding to Cloud Infinite as a whole; the others bear the names of the services."""
 
 
+class Acl(StrEnum):
+    """Who may read a bucket's objects without a signature: nobody, or anybody."""
+
+    PRIVATE = "private"
+    PUBLIC_READ = "public-read"
+
+
 @dataclass(frozen=True, slots=True)
 class Bucket:
     """`name` is the full name with its number, as in `examplebucket-1250000000`.
@@ -39,6 +49,7 @@ class Bucket:
     created_at: datetime
     switches: Mapping[str, Switch] = field(default_factory=dict)
     cors: tuple[CorsRule, ...] = ()
+    acl: Acl = Acl.PRIVATE
 
     @property
     def owner(self) -> str:
@@ -62,9 +73,13 @@ class Bucket:
 class StoredObject:
     """An object's row. `file_id` names its bytes in the object store; `key` is opaque.
 
-    etag is in double quotes; crc64 is the CRC-64/XZ of the bytes; headers are those given back with the object
-    (Content-Type, Cache-Control, …, x-cos-meta-*), by their wire names. The bytes of a multipart object are the parts
-    of the upload whose id `file_id` is, in the order of their numbers.
+    etag is in double quotes; crc64 is the CRC-64/XZ of the bytes, None where another store keeps an object that did not
+    come through us; headers are those given back with the object (Content-Type, Cache-Control, …, x-cos-meta-*), by
+    their wire names. The bytes of a multipart object are the parts of the upload whose id `file_id` is, in the order of
+    their numbers.
+
+    is_elsewhere: a storage keeps it, so it has no row here; `file_id` then only tells creations apart. is_told: that
+    storage tells of its creation by itself.
     """
 
     bucket: str
@@ -72,10 +87,12 @@ class StoredObject:
     file_id: str
     size_bytes: int
     etag: str
-    crc64: int
+    crc64: int | None
     modified_at: datetime
     headers: Mapping[str, str] = field(default_factory=dict)
     is_multipart: bool = False
+    is_elsewhere: bool = False
+    is_told: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,12 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
+from typing import Any
 
 from cloudfinite.errors import SetupError
-from cloudfinite.wire.operation import LocalFile, Operation, Run
+from cloudfinite.wire.operation import LocalFile, Operation, OutputFile, Run
 
-__all__ = ["LocalFile", "Operation", "Run", "load", "operation", "operations"]
+__all__ = ["LocalFile", "Operation", "OutputFile", "Run", "load", "operation", "operations"]
 
 
 _REGISTRY: dict[str, Operation] = {}
@@ -31,11 +32,19 @@ def operation(
     can_template: bool = False,
     wraps_json: bool = False,
     process: str = "",
+    takes: Iterable[str] = (),
+    produces: str = "",
+    hands_on: bool = False,
+    run_node: str = "",
+    content_type: Callable[[Any], str] | None = None,
+    extension: Callable[[Any], str] | None = None,
 ) -> Callable[[Run], Run]:
     """Register the decorated function as the work of `tag`.
 
     params, result: (wire node, dataclass declared with `node()`). The rest: see `Operation`.
     """
+    named = {"content_type": content_type, "extension": extension}
+    told: dict[str, Any] = {name: function for name, function in named.items() if function}
 
     def register(run: Run) -> Run:
         if tag in _REGISTRY:
@@ -53,6 +62,11 @@ def operation(
             can_template=can_template,
             wraps_json=wraps_json,
             process=process,
+            takes=frozenset(takes),
+            produces=produces,
+            hands_on=hands_on,
+            run_node=run_node,
+            **told,
         )
         return run
 

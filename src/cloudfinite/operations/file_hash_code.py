@@ -56,6 +56,7 @@ class HashResult:
     area="File Processing",
     params=("FileHashCodeConfig", HashParams),
     result=("FileHashCodeResult", HashResult),
+    hands_on=True,
 )
 def hash_file(source: LocalFile, params: HashParams, engine: Any) -> HashResult:
     """Hash the bytes of `source`, which are read once and never held whole."""

@@ -139,6 +139,8 @@ class Detection:
     can_template=True,
     wraps_json=True,
     process="OCR",
+    takes=("picture",),
+    run_node="ImageOcrResult",  # Wire: cos-go-sdk-v5, WorkflowExecutionNotifyBody
 )
 def recognise(source: LocalFile, params: OcrParams, engine: OcrEngine) -> Detection:
     """Read the text of `source`. Raises UnreadableInput or UnsupportedOption."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import structlog
 
@@ -16,10 +16,20 @@ log = structlog.get_logger()
 
 
 class EventService:
-    """`buckets` are the other stores' buckets and the one of ours that each stands for; others keep their names."""
+    """`buckets` are the other stores' buckets and the one of ours that each stands for; others keep their names.
 
-    def __init__(self, store: Store, buckets: Mapping[str, str], on_created: Callable[[], None]) -> None:
+    silent: buckets of ours whose events are those that we write ourselves: told from outside too, they would be double.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        buckets: Mapping[str, str],
+        on_created: Callable[[], None],
+        silent: Collection[str] = (),
+    ) -> None:
         self._store = store
+        self._silent = silent
         self._buckets = buckets
         self._on_created = on_created
 
@@ -32,7 +42,11 @@ class EventService:
             except RequestError as exc:
                 log.warning("event.refused", bucket=item.bucket, reason=exc.message)
                 continue
-            wanted.append((self._buckets.get(item.bucket, item.bucket), item))
+            bucket = self._buckets.get(item.bucket, item.bucket)
+            if bucket in self._silent:
+                log.warning("event.refused", bucket=bucket, reason="tells_creations is not set for its storage")
+                continue
+            wanted.append((bucket, item))
         count, unknown = await self._store.run(_record, wanted)
         for bucket in unknown:
             log.warning("event.refused", bucket=bucket, reason="there is no such bucket; see the setting event_buckets")

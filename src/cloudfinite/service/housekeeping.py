@@ -42,7 +42,7 @@ def purge_batch(tx: Transaction, keep: timedelta) -> int:
     if not tx.try_lock("housekeeping"):
         return 0
     before = tx.now - keep
-    removed = sum(rows.purge(before, _BATCH) for rows in (tx.deliveries, tx.jobs, tx.events))
+    removed = sum(rows.purge(before, _BATCH) for rows in (tx.deliveries, tx.jobs, tx.executions, tx.batches, tx.events))
     if not removed:
         tx.stats.purge(before)
     return removed

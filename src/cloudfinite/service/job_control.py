@@ -6,7 +6,7 @@ Functions whose first argument is a transaction are whole transactions, run by `
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -14,9 +14,12 @@ from cloudfinite.domain.delivery import Delivery, DeliveryFilter
 from cloudfinite.domain.ids import new_job_id
 from cloudfinite.domain.job import Job, JobFilter, JobState
 from cloudfinite.domain.queue import SERVICES
-from cloudfinite.errors import InvalidArgument, JobNotFound, QueueNotFound
+from cloudfinite.errors import InvalidArgument, JobNotFound, QueueNotFound, SourceNotFound
 from cloudfinite.ports import Store, Transaction
 from cloudfinite.service.jobs import check_room
+from cloudfinite.service.openings import check_open
+from cloudfinite.service.runs import Progress, advance_runs, lock_runs
+from cloudfinite.wire.operation import Operation
 
 _DELIVERIES = 100  # shown with a job; a job has one, and one more for each re-send to another URL
 
@@ -41,13 +44,21 @@ class RerunPage:
 class JobControl:
     """What operators do with jobs of all buckets.
 
-    on_submitted is told of new jobs once they are durable, on_cancelled of jobs that must not run on.
+    on_submitted is told of new jobs once they are durable, on_cancelled of jobs that must not run on, on_progress of
+    what a cancelled job brought its workflow's run.
     """
 
     def __init__(
-        self, store: Store, on_submitted: Callable[[Sequence[Job]], None], on_cancelled: Callable[[Job], None]
+        self,
+        store: Store,
+        operations: Mapping[str, Operation],
+        on_submitted: Callable[[Sequence[Job]], None],
+        on_cancelled: Callable[[Job], None],
+        on_progress: Callable[[Progress], None],
     ) -> None:
         self._store = store
+        self._operations = operations
+        self._on_progress = on_progress
         self._on_submitted = on_submitted
         self._on_cancelled = on_cancelled
 
@@ -60,12 +71,13 @@ class JobControl:
 
         Raises JobNotFound, or InvalidArgument when it has ended otherwise.
         """
-        job = await self._store.run(cancel_job, job_id)
+        job, progress = await self._store.run(cancel_job, job_id, self._operations)
+        self._on_progress(progress)
         self._on_cancelled(job)
         return job
 
     async def rerun_job(self, job_id: str) -> Rerun:
-        """Raises JobNotFound, QueuePaused, QueueSaturated; InvalidArgument when it has not ended."""
+        """Raises JobNotFound, ServiceClosed, QueuePaused, QueueSaturated; InvalidArgument when it has not ended."""
         rerun = await self._store.run(rerun_job, job_id)
         self._on_submitted([rerun.job])
         return rerun
@@ -90,13 +102,16 @@ def show_job(tx: Transaction, job_id: str) -> tuple[Job, list[Delivery]]:
     return job, [delivery for delivery, _ in rows]
 
 
-def cancel_job(tx: Transaction, job_id: str) -> Job:
+def cancel_job(tx: Transaction, job_id: str, operations: Mapping[str, Operation]) -> tuple[Job, Progress]:
     """A job may go from waiting to running and back meanwhile, so what was read before decides nothing."""
-    if not (tx.jobs.cancel(job_id) or tx.jobs.cancel_running(job_id) or tx.jobs.cancel(job_id)):
-        job = find_job(tx, job_id)
-        if job.state is not JobState.CANCEL:
-            raise InvalidArgument(f"the job {job_id} is {job.state}; only a waiting or running job can be cancelled")
-    return find_job(tx, job_id)
+    runs = lock_runs(tx, [find_job(tx, job_id)])
+    is_ended = tx.jobs.cancel(job_id) or tx.jobs.cancel_running(job_id) or tx.jobs.cancel(job_id)
+    job = find_job(tx, job_id)
+    if is_ended:
+        return job, advance_runs(tx, runs, [job], operations)
+    if job.state is not JobState.CANCEL:
+        raise InvalidArgument(f"the job {job_id} is {job.state}; only a waiting or running job can be cancelled")
+    return job, Progress()
 
 
 def rerun_job(tx: Transaction, job_id: str) -> Rerun:
@@ -127,6 +142,10 @@ def _run_again(tx: Transaction, originals: Sequence[Job]) -> list[Rerun]:
         queue = tx.queues.get(original.queue_id)
         if queue is None:
             raise QueueNotFound(f"the queue {original.queue_id} of the job {original.id} does not exist any more")
+        bucket = tx.buckets.get(original.bucket)
+        if bucket is None:
+            raise SourceNotFound(f"the bucket {original.bucket} of the job {original.id} does not exist any more")
+        check_open(bucket, queue.service)
         check_room(tx, queue, taken[queue.id])
         taken[queue.id] += 1
         job = Job(
@@ -143,6 +162,7 @@ def _run_again(tx: Transaction, originals: Sequence[Job]) -> list[Rerun]:
             template_name=original.template_name,
             user_data=original.user_data,
             callback=original.callback,
+            output=original.output,
         )
         reruns.append(Rerun(original, job))
     tx.jobs.insert([rerun.job for rerun in reruns])

@@ -9,7 +9,16 @@ from typing import Any, ClassVar
 
 from pydantic import Field, ValidationError
 
-from cloudfinite.domain.job import CallbackChoice, CallbackFormat, Job, JobFilter, JobInput, JobRequest, JobState
+from cloudfinite.domain.job import (
+    CallbackChoice,
+    CallbackFormat,
+    Job,
+    JobFilter,
+    JobInput,
+    JobOutput,
+    JobRequest,
+    JobState,
+)
 from cloudfinite.errors import InvalidArgument
 from cloudfinite.service.job_control import JobControl, Rerun
 from cloudfinite.service.jobs import JobService
@@ -30,7 +39,7 @@ from cloudfinite.web.api_routes import (
 )
 from cloudfinite.wire.nodes import declared_nodes
 from cloudfinite.wire.operation import Operation
-from cloudfinite.wire.requests import MAX_URL, MAX_USER_DATA, find_operation
+from cloudfinite.wire.requests import MAX_KEY_BYTES, MAX_URL, MAX_USER_DATA, find_operation
 
 MAX_JOBS = 100  # of one submission
 MAX_RERUNS = 500  # of one call: one transaction
@@ -46,6 +55,13 @@ class Callback(Question):
 
     url: str | None = Field(default=None, max_length=MAX_URL, pattern=f"{_URL}|^no$")
     format: CallbackFormat | None = None
+
+
+class Output(Question):
+    """Where the object goes that an operation makes; without a bucket, into the job's own."""
+
+    object: str = Field(min_length=1, max_length=MAX_KEY_BYTES, description="Its key; may hold ${InputName}, ${Ext} …")
+    bucket: str = ""
 
 
 class JobView(Answer):
@@ -76,6 +92,7 @@ class JobDetails(JobView):
     template_id: str
     template_name: str
     callback: Callback
+    output: Output | None
     source_etag: str = Field(description="ETag of the bytes that were read")
     result: dict[str, Any] | None
     deliveries: list[DeliveryView] = Field(description="Newest first, without their bodies")
@@ -110,6 +127,7 @@ class Submission(Question):
     level: int = Field(0, ge=0, le=2, description="Higher runs earlier")
     user_data: str | None = Field(None, max_length=MAX_USER_DATA)
     callback: Callback = Callback()
+    output: Output | None = None
 
 
 class Submitted(Answer):
@@ -181,6 +199,7 @@ class JobsApi:
                 level=body.level,
                 user_data=body.user_data or None,
                 callback=CallbackChoice(body.callback.url, body.callback.format),
+                output=JobOutput(body.output.bucket, "", body.output.object) if body.output else None,
             )
             for source in _inputs(body)
         ]
@@ -218,6 +237,7 @@ class JobsApi:
             template_id=job.template_id,
             template_name=job.template_name,
             callback=Callback.model_construct(url=job.callback.url, format=job.callback.format),
+            output=Output.model_construct(object=job.output.key, bucket=job.output.bucket) if job.output else None,
             source_etag=job.source_etag,
             result=None if job.result is None else dict(job.result),
             deliveries=[delivery_view(delivery) for delivery in deliveries],

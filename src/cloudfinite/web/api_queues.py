@@ -22,7 +22,7 @@ Event = Literal["TaskFinish", "WorkflowFinish"]
 
 
 class NotifyView(Answer):
-    """Where the ends of the queue's jobs are told, unless a job says otherwise."""
+    """Where the ends of a queue's jobs, or a workflow's steps and runs, are told."""
 
     is_on: bool
     url: str
@@ -122,6 +122,10 @@ def _notify(old: Notify, change: NotifyChange | None) -> Notify:
     return notify
 
 
+def notify_view(notify: Notify) -> NotifyView:
+    return NotifyView(is_on=notify.is_on, url=notify.url, events=list(notify.events), format=notify.format)
+
+
 def queue_view(queue: Queue, load: QueueLoad) -> QueueView:
     return QueueView(
         id=queue.id,
@@ -129,12 +133,7 @@ def queue_view(queue: Queue, load: QueueLoad) -> QueueView:
         service=queue.service,
         name=queue.name,
         state=queue.state,
-        notify=NotifyView(
-            is_on=queue.notify.is_on,
-            url=queue.notify.url,
-            events=list(queue.notify.events),
-            format=queue.notify.format,
-        ),
+        notify=notify_view(queue.notify),
         max_size=queue.max_size,
         max_concurrent=queue.max_concurrent,
         waiting=load.waiting,

@@ -1,4 +1,4 @@
-"""The JSON API's view of the server itself: buckets, access keys, statistics, settings and health."""
+"""The JSON API's view of the server itself: buckets, statistics, settings and health."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from cloudfinite.domain.objects import Acl, Bucket
 from cloudfinite.domain.stats import Counts, StatKey
 from cloudfinite.errors import InvalidArgument
 from cloudfinite.ports import Clock
-from cloudfinite.service.access import Keyring
 from cloudfinite.service.buckets import BucketService
 from cloudfinite.service.stats import Stats
 from cloudfinite.web.api_routes import (
@@ -36,30 +36,13 @@ class BucketView(Answer):
     name: str
     region: str
     created_at: Time
+    acl: Acl
 
 
-class KeyView(Answer):
-    secret_id: str
+class BucketChange(Question):
+    """What is left out stays as it is."""
 
-
-class Keys(Answer):
-    """Oldest first."""
-
-    items: list[KeyView]
-
-
-class NewKey(Question):
-    """What is left out is made up."""
-
-    secret_id: str = Field("", pattern=r"^[A-Za-z0-9_-]{0,64}$")
-    secret_key: str = Field("", max_length=128, pattern=r"^[!-~]*$")
-
-
-class KeyPair(Answer):
-    """The secret key is shown here and nowhere else."""
-
-    secret_id: str
-    secret_key: str
+    acl: Acl | None = Field(None, description="public-read: anybody may read objects, without a signature")
 
 
 class Children(Answer):
@@ -112,11 +95,8 @@ class ServerApi:
 
     group: ClassVar[str] = "server"
 
-    def __init__(
-        self, buckets: BucketService, keyring: Keyring, stats: Stats, clock: Clock, info: Callable[[], ServerInfo]
-    ) -> None:
+    def __init__(self, buckets: BucketService, stats: Stats, clock: Clock, info: Callable[[], ServerInfo]) -> None:
         self._buckets = buckets
-        self._keyring = keyring
         self._stats = stats
         self._clock = clock
         self._info = info
@@ -133,28 +113,14 @@ class ServerApi:
         rest = [bucket for bucket in await self._buckets.list_buckets() if bucket.name > after]
         page = rest[: query.size]
         following = write_position(page[-1].name) if len(rest) > query.size else None
-        views = [BucketView(name=one.name, region=one.region, created_at=one.created_at) for one in page]
-        return Page(items=views, next=following)
+        return Page(items=[_bucket_view(one) for one in page], next=following)
 
-    @operation("GET", "/keys")
-    async def list_keys(self) -> Keys:
-        """List the ids of the access keys."""
-        return Keys(items=[KeyView(secret_id=secret_id) for secret_id in self._keyring.ids()])
-
-    @operation("POST", "/keys", status=201)
-    async def add_key(self, body: NewKey) -> KeyPair:
-        """Add an access key; the answer is the only place that shows its secret."""
-        secret_id, secret_key = await self._keyring.create(body.secret_id, body.secret_key)
-        return KeyPair(secret_id=secret_id, secret_key=secret_key)
-
-    @operation("DELETE", "/keys/{secret_id}")
-    async def remove_key(self, secret_id: str) -> KeyView:
-        """Remove an access key; what it signs is refused from now on.
-
-        The key of the settings comes back at the next start. The last key cannot be removed.
-        """
-        await self._keyring.remove(secret_id)
-        return KeyView(secret_id=secret_id)
+    @operation("PATCH", "/buckets/{bucket}")
+    async def change_bucket(self, bucket: str, body: BucketChange) -> BucketView:
+        """Say who may read a bucket's objects without a signature: nobody (private), or anybody (public-read)."""
+        if body.acl is None:
+            return _bucket_view(await self._buckets.find_bucket(bucket))
+        return _bucket_view(await self._buckets.set_acl(bucket, body.acl))
 
     @operation("GET", "/stats")
     async def list_stats(self, query: StatQuery) -> Page[StatView]:
@@ -169,6 +135,10 @@ class ServerApi:
             rows = _whole_minutes(rows)
             following = write_position(instant_number(rows[-1][0].minute_at + _MINUTE))
         return Page(items=[_stat_view(*row) for row in rows], next=following)
+
+
+def _bucket_view(bucket: Bucket) -> BucketView:
+    return BucketView(name=bucket.name, region=bucket.region, created_at=bucket.created_at, acl=bucket.acl)
 
 
 def _whole_minutes(rows: Sequence[tuple[StatKey, Counts]]) -> list[tuple[StatKey, Counts]]:

@@ -9,7 +9,9 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from cloudfinite.errors import RequestError
+from cloudfinite.domain.access import Action
+from cloudfinite.domain.objects import Acl
+from cloudfinite.errors import NotImplementedHere, RequestError
 from cloudfinite.service.buckets import BucketService
 from cloudfinite.service.objects import ObjectService, check_key
 from cloudfinite.web import replies
@@ -27,12 +29,17 @@ class BucketHandlers:
         self._objects = objects
 
     async def list_all(self, request: Request) -> web.StreamResponse:
-        return replies.node(request, storage.bucket_list(await self._buckets.list_buckets()))
+        """Only buckets that the key may see."""
+        buckets = [bucket for bucket in await self._buckets.list_buckets() if request.grant.sees(bucket.name)]
+        return replies.node(request, storage.bucket_list(buckets))
 
     async def create(self, request: Request) -> web.StreamResponse:
         """A region that a body names is ignored: the host says which."""
         await request.body()
-        await self._buckets.create_bucket(request.bucket, request.region)
+        acl = storage.read_acl(request.headers)
+        if acl is not Acl.PRIVATE:
+            request.check(Action.PUT_BUCKET_ACL)
+        await self._buckets.create_bucket(request.bucket, request.region, acl)
         return replies.empty(request)
 
     async def head(self, request: Request) -> web.StreamResponse:
@@ -69,18 +76,31 @@ class BucketHandlers:
     async def location(self, request: Request) -> web.StreamResponse:
         return replies.node(request, storage.location(await self._buckets.find_bucket(request.bucket)))
 
+    async def acl(self, request: Request) -> web.StreamResponse:
+        return replies.node(request, storage.access_control(await self._buckets.find_bucket(request.bucket)))
+
+    async def set_acl(self, request: Request) -> web.StreamResponse:
+        """From the header `x-cos-acl` alone: grants to single accounts mean nothing here."""
+        if await request.body():
+            raise NotImplementedHere("an ACL in the body is not implemented; send the header x-cos-acl")
+        await self._buckets.set_acl(request.bucket, storage.read_acl(request.headers))
+        return replies.empty(request)
+
     async def delete_objects(self, request: Request) -> web.StreamResponse:
         keys, is_quiet = storage.read_deletion(await request.body(_MAX_DELETION_BYTES))
-        refused = [(key, error.code, error.message) for key in keys if (error := _refusal(key))]
+        refused = [(key, error.code, error.message) for key in keys if (error := _refusal(request, key))]
         bad = {key for key, _, _ in refused}
         deleted = [key for key in keys if key not in bad]
-        await self._objects.delete_objects(request.bucket, deleted)
+        refused += await self._objects.delete_objects(request.bucket, deleted)
+        bad = {key for key, _, _ in refused}
+        deleted = [key for key in deleted if key not in bad]
         return replies.node(request, storage.deletion(() if is_quiet else deleted, refused))
 
 
-def _refusal(key: str) -> RequestError | None:
+def _refusal(request: Request, key: str) -> RequestError | None:
     try:
         check_key(key)
+        request.check(Action.DELETE_OBJECTS, key)
     except RequestError as exc:
         return exc
     return None

@@ -1,4 +1,4 @@
-"""The console: pages of jobs, of one job, and of the inbox, rendered here and kept fresh by server-sent events.
+"""The console: pages of jobs, one job, deliveries and the inbox, rendered here and kept fresh by server-sent events.
 
 Wire: our choice – design of the project, section 3.
 """
@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qs, quote
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -20,7 +20,6 @@ from cloudfinite.errors import (
     InvalidArgument,
     InvalidUrl,
     JobFailed,
-    JobNotFound,
     MethodNotAllowed,
     RequestError,
     ServiceUnavailable,
@@ -28,13 +27,18 @@ from cloudfinite.errors import (
 from cloudfinite.operations.image_ocr import TextLine
 from cloudfinite.ports import Clock, Store, Transaction
 from cloudfinite.service.changes import EVERYTHING, ChangeFeed, Subscription
+from cloudfinite.service.deliveries import DeliveryService
 from cloudfinite.service.jobs import JobService
 from cloudfinite.service.previews import Preview, PreviewService
+from cloudfinite.service.run_control import RunControl
+from cloudfinite.service.workflows import WorkflowService
 from cloudfinite.web import console_inbox as post
 from cloudfinite.web import console_job as one
 from cloudfinite.web import console_jobs as many
 from cloudfinite.web import replies
-from cloudfinite.web.console_frame import PAGE_HEADERS, Frame
+from cloudfinite.web.console_deliveries import DeliveryPages
+from cloudfinite.web.console_frame import PAGE_HEADERS, Frame, read_form
+from cloudfinite.web.console_workflows import WorkflowPages
 from cloudfinite.web.drawing import MAX_LINES, draw_boxes, draw_spans, picture_size
 from cloudfinite.web.inbox import Inbox
 from cloudfinite.web.request import Request
@@ -44,9 +48,6 @@ _HOME = "/-/console/"
 _PICTURE_LIMIT_S = 60.0
 _EVENTS_APART_S = 0.3
 _BEAT_S = 10.0  # Finds pages that were closed, and changes that no feed told (another process made them).
-_MAX_FORM_BYTES = 4_096
-
-Replay = Callable[[str], Awaitable[object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,9 @@ class Console:
         feed: ChangeFeed,
         inbox: Inbox,
         operations: Mapping[str, Operation],
-        replay: Replay,
+        deliveries: DeliveryService,
+        workflows: WorkflowService,
+        runs: RunControl,
         clock: Clock,
         welcome: Welcome,
         *,
@@ -85,11 +88,12 @@ class Console:
         self._feed = feed
         self._inbox = inbox
         self._operations = operations
-        self._replay = replay
         self._clock = clock
         self._welcome = welcome
         self._picture_wait_s = picture_wait_s
         self._frame = Frame()
+        self._deliveries = DeliveryPages(deliveries, feed, self._frame, clock)
+        self._workflows = WorkflowPages(workflows, runs, feed, self._frame, operations, clock)
         self._counters = many.Counters(time.monotonic)
 
     async def serve(self, request: Request) -> web.StreamResponse:
@@ -122,10 +126,10 @@ class Console:
                 return await self._picture(request, job_id)
             case "POST", "console", ["jobs", job_id, "cancel"]:
                 return await self._cancel(request, job_id)
-            case "GET", "console", ["deliveries", delivery_id, "body"]:
-                return await self._delivery_body(request, delivery_id)
-            case "POST", "console", ["deliveries", delivery_id, "replay"]:
-                return await self._replay_delivery(request, delivery_id)
+            case "GET" | "POST", "console", ["deliveries" | "targets", *_]:
+                return await self._deliveries.serve(request, method, path)
+            case "GET" | "POST", "console", ["workflows" | "runs", *_]:
+                return await self._workflows.serve(request, method, path)
             case "GET", "console", ["inbox", ""] | ["inbox"]:
                 return self._inboxes(request)
             case "GET", "console", ["inbox", name]:
@@ -244,25 +248,6 @@ class Console:
         self._feed.publish(job_id)
         return replies.see_other(request, f"/-/console/jobs/{quote(job_id)}")
 
-    # --- deliveries ------------------------------------------------------------------------------------------------
-
-    async def _delivery_body(self, request: Request, delivery_id: str) -> web.Response:
-        """The exact bytes, as a file: never shown as a page of ours."""
-        delivery = await self._store.read(lambda tx: tx.deliveries.get(delivery_id))
-        if delivery is None:
-            raise InvalidUrl(f"there is no delivery {delivery_id}")
-        suffix = "json" if "json" in delivery.content_type else "xml"
-        disposition = ("Content-Disposition", f'attachment; filename="{delivery.job_id}.{suffix}"')
-        return replies.data(request, delivery.body, "application/octet-stream", headers=[*PAGE_HEADERS, disposition])
-
-    async def _replay_delivery(self, request: Request, delivery_id: str) -> web.Response:
-        delivery = await self._store.read(lambda tx: tx.deliveries.get(delivery_id))
-        if delivery is None:
-            raise JobNotFound(f"the delivery {delivery_id} does not exist")
-        await self._replay(delivery_id)
-        self._feed.publish(delivery.job_id)
-        return replies.see_other(request, f"/-/console/jobs/{quote(delivery.job_id)}#delivery-{quote(delivery_id)}")
-
     # --- inbox -----------------------------------------------------------------------------------------------------
 
     def _inboxes(self, request: Request) -> web.Response:
@@ -331,9 +316,3 @@ async def _next_event(changes: Subscription, only: str) -> bytes | None:
             return None
     except TimeoutError:
         return b"event: beat\ndata: \n\n"
-
-
-async def read_form(request: Request) -> dict[str, str]:
-    """A small form's fields."""
-    pairs = parse_qs((await request.body(_MAX_FORM_BYTES)).decode("utf-8", "replace"), keep_blank_values=True)
-    return {name: values[0] for name, values in pairs.items()}

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -23,6 +24,7 @@ from cloudfinite.web.drawing import confidence_class, duration
 from cloudfinite.web.request import Request
 
 STATIC_URL = "/-/static/"
+_MAX_FORM_BYTES = 16_384  # a target's URL, percent-coded twice, and more
 
 PAGE_HEADERS = (
     (
@@ -96,3 +98,9 @@ def byte_size(count: int) -> str:
     if count < 10_000:
         return f"{count:,} bytes"
     return f"{count / 1000:,.0f} kB" if count < 10_000_000 else f"{count / 1_000_000:,.1f} MB"
+
+
+async def read_form(request: Request) -> dict[str, str]:
+    """A small form's fields."""
+    pairs = parse_qs((await request.body(_MAX_FORM_BYTES)).decode("utf-8", "replace"), keep_blank_values=True)
+    return {name: values[0] for name, values in pairs.items()}

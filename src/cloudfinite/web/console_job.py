@@ -17,7 +17,7 @@ from cloudfinite.operations.image_ocr import Detection, TextLine
 from cloudfinite.ports import Transaction
 from cloudfinite.web.drawing import Span
 from cloudfinite.wire import shapes
-from cloudfinite.wire.nodes import pretty_xml, to_json, tree
+from cloudfinite.wire.nodes import Node, pretty_xml, to_json, tree
 from cloudfinite.wire.operation import Operation
 
 _MAX_SHOWN_BYTES = 256 * 1024  # Of a body on a page; the whole of it can be downloaded.
@@ -196,8 +196,12 @@ def show_answer(attempt: Attempt) -> str:
 
 
 def api_answer(job: Job, operation: Operation) -> Body:
-    """What `GET /jobs/<id>` answers, as XML to read and as JSON."""
-    root = shapes.jobs_answer([shapes.job_detail(job, operation)])
+    """What `GET /jobs/<id>` answers."""
+    return show_node(shapes.jobs_answer([shapes.job_detail(job, operation)]))
+
+
+def show_node(root: Node) -> Body:
+    """An answer of the API as XML to read and as JSON."""
     xml = pretty_xml(root)
     data = to_json(root).decode("utf-8", "replace")
     size_bytes = len(xml.encode("utf-8", "replace"))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from aiohttp import web
 
+from cloudfinite.domain.access import Action
+from cloudfinite.domain.job import Job, JobRequest
 from cloudfinite.domain.queue import SERVICES, QueueState
 from cloudfinite.domain.template import Template
-from cloudfinite.errors import InvalidArgument, NotImplementedHere
+from cloudfinite.errors import AccessDenied, InvalidArgument, NotImplementedHere
 from cloudfinite.service.jobs import JobService
 from cloudfinite.service.process import ProcessService
 from cloudfinite.service.queues import QueueService
@@ -32,19 +35,24 @@ class JobHandlers:
 
     async def submit(self, request: Request) -> web.StreamResponse:
         wanted = requests.read_submission(parse_body(await request.body()), self._operations)
-        jobs = await self._jobs.submit_jobs(request.bucket, wanted)
+        for one in wanted:
+            _check_output(request, one)
+        jobs = await self._jobs.submit_jobs(request.bucket, wanted, lambda job: _check_job(request, job))
         nodes = [shapes.job_detail(job, self._operations[job.tag]) for job in jobs]
         return replies.node(request, shapes.jobs_answer(nodes))
 
     async def describe(self, request: Request) -> web.StreamResponse:
         ids = requests.read_ids(request.segments[1], "the path")
-        jobs, missing = await self._jobs.describe_jobs(request.bucket, ids)
+        jobs, missing = await self._jobs.describe_jobs(
+            request.bucket, ids, lambda job: _is_allowed(request, Action.DESCRIBE_JOB, job)
+        )
         nodes = [shapes.job_detail(job, self._operations[job.tag]) for job in jobs]
         return replies.node(request, shapes.jobs_answer(nodes, missing=missing))
 
     async def list(self, request: Request) -> web.StreamResponse:
         wanted = requests.read_job_filter(request.query.get, self._operations)
-        page = await self._jobs.list_jobs(request.bucket, wanted)
+        prefixes = request.grant.prefixes(Action.DESCRIBE_JOBS, request.bucket)
+        page = await self._jobs.list_jobs(request.bucket, replace(wanted, object_prefixes=prefixes))
         nodes = [shapes.job_detail(job, self._operations[job.tag]) for job in page.jobs]
         token = ""
         if page.next_position:
@@ -53,8 +61,32 @@ class JobHandlers:
         return replies.node(request, shapes.jobs_answer(nodes, next_token=token))
 
     async def cancel(self, request: Request) -> web.StreamResponse:
-        await self._jobs.cancel_job(request.bucket, request.segments[1])
+        await self._jobs.cancel_job(
+            request.bucket, request.segments[1], lambda job: _is_allowed(request, Action.CANCEL_JOB, job)
+        )
         return replies.empty(request)
+
+
+def _check_output(request: Request, wanted: JobRequest) -> None:
+    """Raises AccessDenied for an output bucket that the key may not write to at all, whether or not it exists."""
+    if wanted.output is not None:
+        bucket = wanted.output.bucket or request.bucket
+        if not request.grant.prefixes(Action.PUT_OBJECT, bucket):
+            raise AccessDenied(f"this key may not {Action.PUT_OBJECT.wire} in {bucket}")
+
+
+def _check_job(request: Request, job: Job) -> None:
+    """Raises AccessDenied unless the key may submit the job, read its input and write its output."""
+    request.check(Action.CREATE_JOBS, job.input.object_key)
+    if job.input.object_key:
+        request.check(Action.GET_OBJECT, job.input.object_key)
+    if job.output is not None:
+        request.check(Action.PUT_OBJECT, job.output.key, job.output.bucket)
+
+
+def _is_allowed(request: Request, action: Action, job: Job) -> bool:
+    """Whether the job exists for the key: a job counts as its input does. One with a URL is the whole bucket's."""
+    return request.grant.allows(action, job.bucket, job.input.object_key)
 
 
 class QueueHandlers:
@@ -166,6 +198,8 @@ class ProcessHandlers:
         url = request.query.get("detect-url")
         if not request.key and not url:
             raise InvalidArgument("the path names no object and detect-url is missing; send one of them")
+        if request.key:
+            request.check(Action.GET_OBJECT, request.key)
         result = await self._process.run(request.id, request.bucket, request.key, url, operation, params)
         return replies.node(request, shapes.process_answer(result, request.id))
 

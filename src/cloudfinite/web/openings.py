@@ -44,7 +44,8 @@ class OpeningHandlers:
             prefix=get("bucketName"),
         )
         page = requests.read_page(get)
-        buckets = await self._openings.list_open(service, wanted)
+        open_buckets = await self._openings.list_open(service, wanted)
+        buckets = [bucket for bucket in open_buckets if request.grant.sees(bucket.name)]
         nodes = openings.open_buckets(page.cut(buckets), service)
         return replies.node(request, shapes.page_answer(request.id, len(buckets), page.number, page.size, nodes))
 

@@ -12,7 +12,16 @@ from dataclasses import dataclass
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
-from cloudfinite.errors import BadDigest, ContentTooLarge, IncompleteBody, InvalidContent, InvalidDigest, RequestTimeout
+from cloudfinite.domain.access import NOTHING, Action, Grant
+from cloudfinite.errors import (
+    AccessDenied,
+    BadDigest,
+    ContentTooLarge,
+    IncompleteBody,
+    InvalidContent,
+    InvalidDigest,
+    RequestTimeout,
+)
 
 # Re-exported: handlers know hosts by their kind only.
 from cloudfinite.wire.routing import HostKind as HostKind
@@ -40,8 +49,8 @@ class Query:
 class Request:
     """`path` is decoded once and starts with `/`; `bucket` is the host's, or the default bucket.
 
-    `secret_id` is who signed it, "" for an anonymous request to a public page. `http` is aiohttp's own request, for
-    streaming.
+    `secret_id` is who signed it, "" where nobody did; `grant` is what this somebody or nobody may do. `http` is
+    aiohttp's own request, for streaming.
     """
 
     id: str
@@ -57,6 +66,7 @@ class Request:
     http: web.BaseRequest
     is_ci: bool = False
     """Whether it speaks the API's dialect of errors, not the object store's."""
+    grant: Grant = NOTHING
 
     @property
     def is_page(self) -> bool:
@@ -72,6 +82,14 @@ class Request:
     def key(self) -> str:
         """The object key that the path names on a bucket's host."""
         return self.path.removeprefix("/")
+
+    def check(self, action: Action, key: str = "", bucket: str = "") -> None:
+        """Raises AccessDenied unless the signer may do this to the key, or without one to the bucket as a whole.
+
+        The bucket is the request's unless named.
+        """
+        if not self.grant.allows(action, bucket or self.bucket, key):
+            raise AccessDenied(f"this key may not {action.wire} {key or 'all of'} in {bucket or self.bucket}")
 
     async def body(self, limit_bytes: int = 1_048_576) -> bytes:
         """The whole body, checked against Content-MD5 when that is there.

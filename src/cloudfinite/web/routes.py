@@ -17,6 +17,7 @@ from typing import Protocol
 
 from aiohttp import web
 
+from cloudfinite.domain.access import Action
 from cloudfinite.domain.queue import SERVICES
 from cloudfinite.errors import InvalidUrl, MethodNotAllowed, NotImplementedHere
 from cloudfinite.web.request import Handler, HostKind, Query, Request
@@ -49,6 +50,7 @@ class Row:
 
     path: its fixed segments, "" for calls on objects and the bucket. flag: a name the query must have; `name=value`
     wants that value, `name*` a name that starts so. handler: the attribute path in `Handlers`, "" when not built.
+    action: what a key must be allowed to do for it; every row that is built and signed has one.
     """
 
     method: str
@@ -59,6 +61,12 @@ class Row:
     area: str = ""
     hosts: frozenset[HostKind] = _API_HOSTS
     is_signed: bool = True
+    action: Action | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a call that anybody's key could make: it would be a hole in every policy."""
+        if self.handler and self.is_signed and self.action is None:
+            raise ValueError(f"the row {self.title} has a handler, so it needs an action of domain/access.py")
 
     @property
     def is_api(self) -> bool:
@@ -72,12 +80,14 @@ class Row:
         return f"{self.method} {(path + self.shape.value) or '/'}{'?' + self.flag if self.flag else ''}{where}"
 
 
-def _api(area: str, calls: str, handler: str = "") -> Iterator[Row]:
-    """Rows of one area from words like `POST:jobs GET:jobs/{id}`."""
+def _api(area: str, calls: str, handler: str = "", action: Action | None = None) -> Iterator[Row]:
+    """Rows of one area from words like `POST:jobs GET:jobs/{id} PUT:jobs/{id}?flag`."""
     for call in calls.split():
-        method, _, path = call.partition(":")
+        method, _, target = call.partition(":")
+        path, _, flag = target.partition("?")
         is_item = path.endswith("/{id}")
-        yield Row(method, path.removesuffix("/{id}"), Shape.ID if is_item else Shape.EXACT, "", handler, area)
+        shape = Shape.ID if is_item else Shape.EXACT
+        yield Row(method, path.removesuffix("/{id}"), shape, flag, handler, area, action=action)
 
 
 def _objects(
@@ -86,33 +96,45 @@ def _objects(
     shape: Shape,
     *flags: str,
     handler: str = "",
+    action: Action | None = None,
     hosts: frozenset[HostKind] = _OBJECT_HOSTS,
 ) -> Iterator[Row]:
     for flag in flags or ("",):
-        yield Row(method, "", shape, flag, handler, area, hosts)
+        yield Row(method, "", shape, flag, handler, area, hosts, action=action)
 
 
 def _api_rows() -> Iterator[Row]:
     jobs, recognition, moderation = "Job and Workflow", "AI Content Recognition", "Content Moderation"
     for service in SERVICES.values():
-        yield from _api(jobs, f"POST:{service.jobs_path}", "jobs.submit")
-        yield from _api(jobs, f"GET:{service.jobs_path}", "jobs.list")
-        yield from _api(jobs, f"GET:{service.jobs_path}/{{id}}", "jobs.describe")
-        yield from _api(jobs, f"PUT:{service.jobs_path}/{{id}}", "jobs.cancel")
-        yield from _api(jobs, f"GET:{service.queue_path}", "queues.list")
-        yield from _api(jobs, f"PUT:{service.queue_path}/{{id}}", "queues.update")
+        yield from _api(jobs, f"POST:{service.jobs_path}", "jobs.submit", Action.CREATE_JOBS)
+        yield from _api(jobs, f"GET:{service.jobs_path}", "jobs.list", Action.DESCRIBE_JOBS)
+        yield from _api(jobs, f"GET:{service.jobs_path}/{{id}}", "jobs.describe", Action.DESCRIBE_JOB)
+        yield from _api(jobs, f"PUT:{service.jobs_path}/{{id}}", "jobs.cancel", Action.CANCEL_JOB)
+        yield from _api(jobs, f"GET:{service.queue_path}", "queues.list", Action.DESCRIBE_QUEUES)
+        yield from _api(jobs, f"PUT:{service.queue_path}/{{id}}", "queues.update", Action.UPDATE_QUEUE)
         bucket = service.bucket_path
-        yield from _api("Bucket Management", f"POST:{bucket}", "openings.open")
-        yield from _api("Bucket Management", f"GET:{bucket}", "openings.list")
-        yield from _api("Bucket Management", f"DELETE:{bucket}", "openings.close")
-    yield from _api(jobs, "POST:template", "templates.create")
-    yield from _api(jobs, "PUT:template/{id}", "templates.update")
-    yield from _api(jobs, "GET:template", "templates.list")
-    yield from _api(jobs, "DELETE:template/{id}", "templates.delete")
-    yield from _api(jobs, "POST:workflow GET:workflow PUT:workflow/{id} DELETE:workflow/{id} POST:triggerworkflow")
-    yield from _api(jobs, "GET:workflowexecution GET:workflowexecution/{id}")
-    yield from _api(jobs, "POST:inventorytriggerjob GET:inventorytriggerjob")
-    yield from _api(jobs, "GET:inventorytriggerjob/{id} PUT:inventorytriggerjob/{id}")
+        yield from _api("Bucket Management", f"POST:{bucket}", "openings.open", Action.OPEN_SERVICE)
+        yield from _api("Bucket Management", f"GET:{bucket}", "openings.list", Action.DESCRIBE_SERVICES)
+        yield from _api("Bucket Management", f"DELETE:{bucket}", "openings.close", Action.CLOSE_SERVICE)
+    yield from _api(jobs, "POST:template", "templates.create", Action.CREATE_TEMPLATE)
+    yield from _api(jobs, "PUT:template/{id}", "templates.update", Action.UPDATE_TEMPLATE)
+    yield from _api(jobs, "GET:template", "templates.list", Action.DESCRIBE_TEMPLATES)
+    yield from _api(jobs, "DELETE:template/{id}", "templates.delete", Action.DELETE_TEMPLATE)
+    yield from _api(jobs, "POST:workflow", "workflows.create", Action.CREATE_WORKFLOW)
+    yield from _api(jobs, "GET:workflow", "workflows.list", Action.DESCRIBE_WORKFLOWS)
+    yield from _api(jobs, "PUT:workflow/{id}?active", "workflows.activate", Action.UPDATE_WORKFLOW)
+    yield from _api(jobs, "PUT:workflow/{id}?paused", "workflows.pause", Action.UPDATE_WORKFLOW)
+    yield from _api(jobs, "PUT:workflow/{id}", "workflows.update", Action.UPDATE_WORKFLOW)
+    yield from _api(jobs, "DELETE:workflow/{id}", "workflows.delete", Action.DELETE_WORKFLOW)
+    yield from _api(jobs, "POST:triggerworkflow", "executions.trigger", Action.TRIGGER_WORKFLOW)
+    yield from _api(jobs, "GET:workflowexecution", "executions.list", Action.DESCRIBE_EXECUTIONS)
+    yield from _api(jobs, "GET:workflowexecution/{id}", "executions.describe", Action.DESCRIBE_EXECUTION)
+    yield from _api(jobs, "PUT:workflowexecution/{id}", "executions.cancel", Action.CANCEL_EXECUTION)
+    yield from _api(jobs, "POST:inventorytriggerjob", "batches.create", Action.CREATE_BATCH)
+    yield from _api(jobs, "GET:inventorytriggerjob", "batches.list", Action.DESCRIBE_BATCHES)
+    yield from _api(jobs, "GET:inventorytriggerjob/{id}", "batches.describe", Action.DESCRIBE_BATCH)
+    yield from _api(jobs, "PUT:inventorytriggerjob/{id}", "batches.cancel", Action.CANCEL_BATCH)
+    yield from _api(jobs, "DELETE:inventorytriggerjob/{id}", "batches.delete", Action.DELETE_BATCH)
     yield from _api("Bucket Management", "GET:cibuckets POST:ImageSearchBucket")
     for medium in ("image", "video", "audio", "text", "document", "webpage"):
         yield from _api(moderation, f"POST:{medium}/auditing GET:{medium}/auditing/{{id}}")
@@ -128,7 +150,7 @@ def _api_rows() -> Iterator[Row]:
 
 # Wire: COS API documentation, the calls "with a sub-resource".
 _BUCKET_SETTINGS = (
-    "accelerate acl domain domaincertificate encryption intelligenttiering inventory lifecycle logging "
+    "accelerate domain domaincertificate encryption intelligenttiering inventory lifecycle logging "
     "notification object-lock origin policy referer replication tagging versioning website"
 )
 _IMAGE_FLAGS = (
@@ -153,52 +175,100 @@ _PROCESSES = {
 
 def _object_rows() -> Iterator[Row]:
     store, image = "Object Storage", "Image Processing"
-    yield from _objects("AI Content Recognition", "GET", Shape.ANY, "ci-process=OCR", handler="process.run")
+    yield from _objects(
+        "AI Content Recognition",
+        "GET",
+        Shape.ANY,
+        "ci-process=OCR",
+        handler="process.run",
+        action=Action.PROCESS_OBJECT,
+    )
     for area, names in _PROCESSES.items():
         for method in ("GET", "POST", "PUT") if area == "AI Content Recognition" else ("GET", "POST"):
             yield from _objects(area, method, Shape.ANY, *(f"ci-process={name}" for name in names.split()))
     # Any other value: the handler says which there are.
-    yield from _objects("AI Content Recognition", "GET", Shape.ANY, "ci-process", handler="process.run")
+    yield from _objects(
+        "AI Content Recognition", "GET", Shape.ANY, "ci-process", handler="process.run", action=Action.PROCESS_OBJECT
+    )
     yield from _objects(image, "POST", Shape.KEY, "image_process")
     yield from _objects(image, "GET", Shape.KEY, *_IMAGE_FLAGS.split())
 
-    yield from _objects(store, "POST", Shape.KEY, "uploads", handler="uploads.start")
-    yield from _objects(store, "POST", Shape.KEY, "uploadId", handler="uploads.complete")
-    yield from _objects(store, "POST", Shape.KEY, "append", handler="objects.append")
+    yield from _objects(
+        store, "POST", Shape.KEY, "uploads", handler="uploads.start", action=Action.INITIATE_MULTIPART_UPLOAD
+    )
+    yield from _objects(
+        store, "POST", Shape.KEY, "uploadId", handler="uploads.complete", action=Action.COMPLETE_MULTIPART_UPLOAD
+    )
+    yield from _objects(store, "POST", Shape.KEY, "append", handler="objects.append", action=Action.APPEND_OBJECT)
     yield from _objects(store, "POST", Shape.KEY, "restore", "select")
-    yield from _objects(store, "PUT", Shape.KEY, "uploadId", handler="uploads.put_part")
-    yield from _objects(store, "GET", Shape.KEY, "uploadId", handler="uploads.list_parts")
-    yield from _objects(store, "DELETE", Shape.KEY, "uploadId", handler="uploads.abort")
+    yield from _objects(store, "PUT", Shape.KEY, "uploadId", handler="uploads.put_part", action=Action.UPLOAD_PART)
+    yield from _objects(store, "GET", Shape.KEY, "uploadId", handler="uploads.list_parts", action=Action.LIST_PARTS)
+    yield from _objects(
+        store, "DELETE", Shape.KEY, "uploadId", handler="uploads.abort", action=Action.ABORT_MULTIPART_UPLOAD
+    )
     yield from _objects(store, "PUT", Shape.KEY, "acl", "tagging", "retention", "legal-hold", "symlink")
     yield from _objects(store, "GET", Shape.KEY, "acl", "tagging", "retention", "legal-hold", "symlink")
     yield from _objects(store, "DELETE", Shape.KEY, "tagging")
-    yield from _objects(store, "PUT", Shape.KEY, handler="objects.put")
-    yield from _objects(store, "GET", Shape.KEY, handler="objects.get")
-    yield from _objects(store, "HEAD", Shape.KEY, handler="objects.head")
-    yield from _objects(store, "DELETE", Shape.KEY, handler="objects.delete")
+    yield from _objects(store, "PUT", Shape.KEY, handler="objects.put", action=Action.PUT_OBJECT)
+    yield from _objects(store, "GET", Shape.KEY, handler="objects.get", action=Action.GET_OBJECT)
+    yield from _objects(store, "HEAD", Shape.KEY, handler="objects.head", action=Action.HEAD_OBJECT)
+    yield from _objects(store, "DELETE", Shape.KEY, handler="objects.delete", action=Action.DELETE_OBJECT)
     yield from _objects(store, "POST", Shape.KEY)
 
     for method in ("GET", "PUT", "DELETE"):
         yield from _objects(image, method, Shape.EXACT, "style", hosts=_BINDING_HOSTS)
     binding = "Bucket Management"
-    yield from _objects(binding, "PUT", Shape.EXACT, "unbind", handler="openings.unbind", hosts=_BINDING_HOSTS)
-    yield from _objects(store, "GET", Shape.EXACT, handler="buckets.list_all", hosts=frozenset({HostKind.SERVICE}))
-    for method, name in (("GET", "get"), ("PUT", "put"), ("DELETE", "delete")):
-        yield from _objects(store, method, Shape.EXACT, "cors", handler=f"cors.{name}")
+    yield from _objects(
+        binding,
+        "PUT",
+        Shape.EXACT,
+        "unbind",
+        handler="openings.unbind",
+        action=Action.UNBIND_BUCKET,
+        hosts=_BINDING_HOSTS,
+    )
+    yield from _objects(
+        store,
+        "GET",
+        Shape.EXACT,
+        handler="buckets.list_all",
+        action=Action.GET_SERVICE,
+        hosts=frozenset({HostKind.SERVICE}),
+    )
+    for method, name, action in (
+        ("GET", "cors.get", Action.GET_BUCKET_CORS),
+        ("PUT", "cors.put", Action.PUT_BUCKET_CORS),
+        ("DELETE", "cors.delete", Action.DELETE_BUCKET_CORS),
+    ):
+        yield from _objects(store, method, Shape.EXACT, "cors", handler=name, action=action)
+    yield from _objects(store, "GET", Shape.EXACT, "acl", handler="buckets.acl", action=Action.GET_BUCKET_ACL)
+    yield from _objects(store, "PUT", Shape.EXACT, "acl", handler="buckets.set_acl", action=Action.PUT_BUCKET_ACL)
+    for method in ("GET", "PUT", "DELETE"):
         yield from _objects(store, method, Shape.EXACT, *_BUCKET_SETTINGS.split())
-    yield from _objects(binding, "PUT", Shape.EXACT, handler="openings.bind", hosts=_BINDING_HOSTS)
-    yield from _objects(binding, "GET", Shape.EXACT, handler="openings.binding", hosts=_BINDING_HOSTS)
-    yield from _objects(store, "GET", Shape.EXACT, "uploads", handler="uploads.list")
+    yield from _objects(
+        binding, "PUT", Shape.EXACT, handler="openings.bind", action=Action.BIND_BUCKET, hosts=_BINDING_HOSTS
+    )
+    yield from _objects(
+        binding, "GET", Shape.EXACT, handler="openings.binding", action=Action.DESCRIBE_BINDING, hosts=_BINDING_HOSTS
+    )
+    yield from _objects(
+        store, "GET", Shape.EXACT, "uploads", handler="uploads.list", action=Action.LIST_MULTIPART_UPLOADS
+    )
     yield from _objects(store, "GET", Shape.EXACT, "versions")
-    yield from _objects(store, "GET", Shape.EXACT, "location", handler="buckets.location")
-    yield from _objects(store, "GET", Shape.EXACT, "list-type=2", handler="buckets.list_v2")
-    yield from _objects(store, "GET", Shape.EXACT, handler="buckets.list")
-    yield from _objects(store, "PUT", Shape.EXACT, handler="buckets.create")
-    yield from _objects(store, "HEAD", Shape.EXACT, handler="buckets.head")
-    yield from _objects(store, "DELETE", Shape.EXACT, handler="buckets.delete")
-    yield from _objects(store, "POST", Shape.EXACT, "delete", handler="buckets.delete_objects")
-    # The form carries its signature.
-    yield Row("POST", "", Shape.EXACT, "", "forms.post", store, _OBJECT_HOSTS, is_signed=False)
+    yield from _objects(
+        store, "GET", Shape.EXACT, "location", handler="buckets.location", action=Action.GET_BUCKET_LOCATION
+    )
+    yield from _objects(store, "GET", Shape.EXACT, "list-type=2", handler="buckets.list_v2", action=Action.GET_BUCKET)
+    yield from _objects(store, "GET", Shape.EXACT, handler="buckets.list", action=Action.GET_BUCKET)
+    yield from _objects(store, "PUT", Shape.EXACT, handler="buckets.create", action=Action.PUT_BUCKET)
+    yield from _objects(store, "HEAD", Shape.EXACT, handler="buckets.head", action=Action.HEAD_BUCKET)
+    yield from _objects(store, "DELETE", Shape.EXACT, handler="buckets.delete", action=Action.DELETE_BUCKET)
+    yield from _objects(
+        store, "POST", Shape.EXACT, "delete", handler="buckets.delete_objects", action=Action.DELETE_OBJECTS
+    )
+    # The form carries its signature, and its handler checks the action.
+    action = Action.POST_OBJECT
+    yield Row("POST", "", Shape.EXACT, "", "forms.post", store, _OBJECT_HOSTS, is_signed=False, action=action)
     # Browsers sign no preflight.
     yield Row("OPTIONS", "", Shape.ANY, "", "cors.preflight", store, _ANY_HOST, is_signed=False)
 
@@ -229,6 +299,30 @@ class TemplateHandlers(Protocol):
     async def delete(self, request: Request, /) -> web.StreamResponse: ...
 
 
+class WorkflowHandlers(Protocol):
+    async def create(self, request: Request, /) -> web.StreamResponse: ...
+    async def update(self, request: Request, /) -> web.StreamResponse: ...
+    async def activate(self, request: Request, /) -> web.StreamResponse: ...
+    async def pause(self, request: Request, /) -> web.StreamResponse: ...
+    async def delete(self, request: Request, /) -> web.StreamResponse: ...
+    async def list(self, request: Request, /) -> web.StreamResponse: ...
+
+
+class ExecutionHandlers(Protocol):
+    async def trigger(self, request: Request, /) -> web.StreamResponse: ...
+    async def describe(self, request: Request, /) -> web.StreamResponse: ...
+    async def list(self, request: Request, /) -> web.StreamResponse: ...
+    async def cancel(self, request: Request, /) -> web.StreamResponse: ...
+
+
+class BatchHandlers(Protocol):
+    async def create(self, request: Request, /) -> web.StreamResponse: ...
+    async def describe(self, request: Request, /) -> web.StreamResponse: ...
+    async def list(self, request: Request, /) -> web.StreamResponse: ...
+    async def cancel(self, request: Request, /) -> web.StreamResponse: ...
+    async def delete(self, request: Request, /) -> web.StreamResponse: ...
+
+
 class ObjectHandlers(Protocol):
     async def put(self, request: Request, /) -> web.StreamResponse: ...
     async def append(self, request: Request, /) -> web.StreamResponse: ...
@@ -251,6 +345,8 @@ class BucketHandlers(Protocol):
     async def list(self, request: Request, /) -> web.StreamResponse: ...
     async def list_v2(self, request: Request, /) -> web.StreamResponse: ...
     async def location(self, request: Request, /) -> web.StreamResponse: ...
+    async def acl(self, request: Request, /) -> web.StreamResponse: ...
+    async def set_acl(self, request: Request, /) -> web.StreamResponse: ...
     async def create(self, request: Request, /) -> web.StreamResponse: ...
     async def head(self, request: Request, /) -> web.StreamResponse: ...
     async def delete(self, request: Request, /) -> web.StreamResponse: ...
@@ -288,6 +384,9 @@ class Handlers:
     jobs: JobHandlers
     queues: QueueHandlers
     templates: TemplateHandlers
+    workflows: WorkflowHandlers
+    batches: BatchHandlers
+    executions: ExecutionHandlers
     objects: ObjectHandlers
     uploads: UploadHandlers
     buckets: BucketHandlers

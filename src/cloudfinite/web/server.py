@@ -17,8 +17,10 @@ import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter
 
+from cloudfinite.domain.access import NOTHING, Grant
 from cloudfinite.domain.ids import new_request_id
 from cloudfinite.errors import (
+    AccessDenied,
     HeadTooLarge,
     InternalError,
     InvalidArgument,
@@ -29,17 +31,17 @@ from cloudfinite.errors import (
 )
 from cloudfinite.ports import Clock
 from cloudfinite.web import replies
+from cloudfinite.web.access import Keys, check_action, check_bucket, find_token, identify
 from cloudfinite.web.api import problem
 from cloudfinite.web.connection import Connection, Connections, Exchange, Limits
 from cloudfinite.web.guard import LOGIN_PATH, Guard
 from cloudfinite.web.request import HostKind, Query, Request
-from cloudfinite.web.routes import OWN_ROW, Router
+from cloudfinite.web.routes import OWN_ROW, Choice, Router, Row
 from cloudfinite.wire.routing import Hosts, Place, decode_path, locate, parse_query, split_target
-from cloudfinite.wire.signature import CI_REFUSALS, COS_REFUSALS, SignedRequest, verify
+from cloudfinite.wire.signature import CI_REFUSALS, COS_REFUSALS, Refusals, SignedRequest
 
 log = structlog.get_logger()
 
-FindSecret = Callable[[str], str | None]
 LetRead = Callable[[str, str, str, web.StreamResponse], Awaitable[None]]
 
 _BACKLOG = 1024
@@ -88,7 +90,7 @@ class Edge:
     def __init__(
         self,
         router: Router,
-        find_secret: FindSecret,
+        keys: Keys,
         clock: Clock,
         config: EdgeConfig,
         metrics: CollectorRegistry | None = None,
@@ -97,7 +99,7 @@ class Edge:
         """let_read: adds to an answer what lets a page of another origin read it (origin, bucket, method, answer)."""
         self._router = router
         self._let_read = let_read
-        self._find_secret = find_secret
+        self._keys = keys
         self._clock = clock
         self._config = config
         self._guard = Guard(config.admin_token, clock)
@@ -216,17 +218,18 @@ class Edge:
         choice = self._router.find(place.kind, http.method, path, query)
         if place.kind in (HostKind.OWN, HostKind.SERVICE):
             reading.is_ci = choice.row.is_api
-        secret_id = ""
+        refusals = CI_REFUSALS if reading.is_ci else COS_REFUSALS
+        secret_id, grant = "", NOTHING
         if choice.row.is_signed:
             signed = SignedRequest(http.method, host, path, target.path, query.pairs, http.headers)
             authorization = ",".join(http.headers.getall("Authorization", ()))
+            token = find_token(http.headers, query)
             now_s = int(self._clock().timestamp())
-            refusals = CI_REFUSALS if reading.is_ci else COS_REFUSALS
-            secret_id = verify(signed, authorization, self._find_secret, now_s, refusals)
-        request = self._make_request(http, reading, place, host, path, secret_id)
+            secret_id, grant = await identify(self._keys, signed, authorization, token, reading.bucket, now_s, refusals)
+        request = self._make_request(http, reading, place, host, path, secret_id, grant)
         if choice.row is OWN_ROW:
             return await self._serve_own(request, reading)
-        row = await self._router.settle(choice, request.bucket, path)
+        row = await self._admit(choice, request, refusals)
         handler = self._router.handler(row)
         if row.is_api:
             _check_coding(request)
@@ -234,7 +237,7 @@ class Edge:
         return await handler(request)
 
     def _make_request(
-        self, http: web.BaseRequest, reading: _Reading, place: Place, host: str, path: str, secret_id: str
+        self, http: web.BaseRequest, reading: _Reading, place: Place, host: str, path: str, secret_id: str, grant: Grant
     ) -> Request:
         return Request(
             reading.id,
@@ -249,7 +252,30 @@ class Edge:
             secret_id,
             http,
             reading.is_ci,
+            grant,
         )
+
+    async def _admit(self, choice: Choice, request: Request, refusals: Refusals) -> Row:
+        """The row that the request means, once it may be served. Raises AccessDenied, or the refusal of the unsigned.
+
+        The store is asked only about buckets that the signer may see.
+        """
+        if not choice.row.is_signed:
+            return choice.row
+        try:
+            check_bucket(choice.row.action, request)
+            row = await self._router.settle(choice, request.bucket, request.path)
+            if row.action is not None:
+                check_action(row.action, request)
+            elif not request.secret_id:
+                raise AccessDenied()
+        except AccessDenied as exc:
+            if request.secret_id:
+                raise
+            raise refusals.missing(
+                "The request carries no signature; without one, objects can be read at most."
+            ) from exc
+        return row
 
     async def _serve_own(self, request: Request, reading: _Reading) -> web.StreamResponse:
         reading.is_page = True

@@ -10,9 +10,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import TypeVar
 
-from cloudfinite.domain.job import CallbackChoice, CallbackFormat, JobFilter, JobInput, JobRequest, JobState
+from cloudfinite.domain.job import CallbackChoice, CallbackFormat, JobFilter, JobInput, JobOutput, JobRequest, JobState
 from cloudfinite.domain.queue import SERVICES, Notify, Queue, QueueState
 from cloudfinite.errors import InvalidArgument, NotImplementedHere
 from cloudfinite.wire.documents import Element, read_fields, read_integer
@@ -30,6 +31,7 @@ _NAME = re.compile(r"[\w*-]+")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 T = TypeVar("T")
+State = TypeVar("State", bound=StrEnum)
 GetParam = Callable[[str], str]
 
 
@@ -50,7 +52,7 @@ def read_submission(request: Element, operations: Mapping[str, Operation]) -> li
     if request.get("Tag") and len(items) > 1:
         raise InvalidArgument("with several Operation nodes the Tag stands in each of them, not in Request")
     source = _read_input(request.find("Input"))
-    callback = _read_callback(request)
+    callback = read_callback(request)
     queue_id = request.get("QueueId")
     found = []
     for item in items:
@@ -59,12 +61,13 @@ def read_submission(request: Element, operations: Mapping[str, Operation]) -> li
             JobRequest(
                 tag=operation.tag,
                 input=source,
-                params=_read_params(item, operation),
+                params=read_params(item, operation),
                 template_id=item.get("TemplateId"),
                 queue_id=queue_id,
                 level=read_integer(item.get("JobLevel", "0"), "Operation.JobLevel", 0, 2),
-                user_data=_read_user_data(item),
+                user_data=read_user_data(item),
                 callback=callback,
+                output=read_output(item, operation),
             )
         )
     return found
@@ -89,26 +92,27 @@ def _read_input(item: Element | None) -> JobInput:
             raise InvalidArgument(f"Input.Object has {len(key.encode())} bytes; at most {MAX_KEY_BYTES} are allowed")
         return JobInput(object_key=key)
     if url:
-        _check_url(url, "Input.Url")
+        check_url(url, "Input.Url")
         return JobInput(url=url)
     raise InvalidArgument("Input needs an Object node with the key of the object, or a Url node")
 
 
-def _check_url(url: str, where: str) -> None:
+def check_url(url: str, where: str) -> None:
+    """Raises InvalidArgument for what cannot be a URL that we call."""
     if len(url) > MAX_URL:
         raise InvalidArgument(f"{where} has {len(url)} characters; at most {MAX_URL} are allowed")
     if not url.lower().startswith(("http://", "https://")):
         raise InvalidArgument(f"{where} is {url!r}; it must start with http:// or https://")
 
 
-def _read_callback(request: Element) -> CallbackChoice:
+def read_callback(request: Element) -> CallbackChoice:
     """Wire: "Submit task", CallBack, CallBackFormat, CallBackType; the literal `no` sends none."""
     kind = request.get("CallBackType", "Url")
     if kind != "Url":
         raise InvalidArgument(f"CallBackType is {kind!r}; this server delivers to Url only")
     url = request.get("CallBack") or None
     if url and url != "no":
-        _check_url(url, "CallBack")
+        check_url(url, "CallBack")
     form = request.get("CallBackFormat")
     return CallbackChoice(url, read_format(form, "CallBackFormat") if form else None)
 
@@ -120,14 +124,15 @@ def read_format(text: str, where: str) -> CallbackFormat:
         raise InvalidArgument(f"{where} is {text!r}; it must be XML or JSON") from exc
 
 
-def _read_user_data(item: Element) -> str | None:
+def read_user_data(item: Element) -> str | None:
     text = item.get("UserData")
     if len(text) > MAX_USER_DATA:
         raise InvalidArgument(f"Operation.UserData has {len(text)} characters; at most {MAX_USER_DATA} are allowed")
     return text or None
 
 
-def _read_params(item: Element, operation: Operation) -> Mapping[str, object] | None:
+def read_params(item: Element, operation: Operation) -> Mapping[str, object] | None:
+    """The operation's parameters in their JSON form, None when a template gives them."""
     node = item.find(operation.params_node)
     if item.get("TemplateId"):
         return None  # Wire: sibling tags, "TemplateId first": the template wins over inline parameters
@@ -135,6 +140,19 @@ def _read_params(item: Element, operation: Operation) -> Mapping[str, object] | 
         wanted = "TemplateId or " if operation.can_template else ""
         raise InvalidArgument(f"Operation needs {wanted}{operation.params_node}")
     return operation.params_data(read_fields(operation.params, node))
+
+
+def read_output(item: Element, operation: Operation) -> JobOutput | None:
+    """Where the operation's object goes, None for an operation that writes none."""
+    if not operation.produces:
+        return None
+    output = item.find("Output")
+    key = output.get("Object").removeprefix("/") if output else ""
+    if output is None or not key:
+        raise InvalidArgument(f"Operation.Output needs an Object: where {operation.tag} puts its {operation.produces}")
+    if len(key.encode()) > MAX_KEY_BYTES:
+        raise InvalidArgument(f"Output.Object has {len(key.encode())} bytes; at most {MAX_KEY_BYTES} are allowed")
+    return JobOutput(output.get("Bucket"), output.get("Region"), key)
 
 
 # --- lists ---------------------------------------------------------------------------------------------------------
@@ -171,19 +189,16 @@ def read_job_filter(get: GetParam, operations: Mapping[str, Operation]) -> JobFi
     tag = get("tag")
     if not tag:
         raise InvalidArgument("the parameter tag is missing, for example tag=ImageOCR")
-    order = get("orderByTime") or "Desc"
-    if order not in ("Desc", "Asc"):
-        raise InvalidArgument(f"orderByTime is {order!r}; it must be Desc or Asc")
     queue_id = get("queueId")
     return JobFilter(
         tag=tag if tag in operations else find_operation(tag, operations).tag,
         queue_id=queue_id,
         queue_service="" if queue_id else _queue_service(get("queueType")),
-        states=_read_states(get("states")),
-        created_from=_read_time(get("startCreationTime"), "startCreationTime"),
-        created_until=_read_time(get("endCreationTime"), "endCreationTime", is_end=True),
+        states=read_states(get("states"), JobState),
+        created_from=read_time(get("startCreationTime"), "startCreationTime"),
+        created_until=read_time(get("endCreationTime"), "endCreationTime", is_end=True),
         object_key=get("inputObject"),
-        newest_first=order == "Desc",
+        newest_first=read_newest_first(get("orderByTime")),
         after=read_token(get("nextToken")),
         size=read_integer(get("size") or "10", "size", 1, 100),
     )
@@ -199,17 +214,26 @@ def _queue_service(queue_type: str) -> str:
     raise InvalidArgument(f"queueType is {queue_type!r}; it must be one of {categories}")
 
 
-def _read_states(text: str) -> frozenset[JobState]:
+def read_states(text: str, kind: type[State]) -> frozenset[State]:
+    """A comma list of states; none and `All` are the empty set, which means all."""
     names = [part for part in text.split(",") if part]
     if not names or "All" in names:
         return frozenset()
     try:
-        return frozenset(map(JobState, names))
+        return frozenset(map(kind, names))
     except ValueError as exc:
-        raise InvalidArgument(f"states is {text!r}; it must be a list of All, {', '.join(JobState)}") from exc
+        raise InvalidArgument(f"states is {text!r}; it must be a list of All, {', '.join(kind)}") from exc
 
 
-def _read_time(text: str, where: str, *, is_end: bool = False) -> datetime | None:
+def read_newest_first(order: str) -> bool:
+    """The parameter orderByTime, `Desc` by default."""
+    if order not in ("", "Desc", "Asc"):
+        raise InvalidArgument(f"orderByTime is {order!r}; it must be Desc or Asc")
+    return order != "Asc"
+
+
+def read_time(text: str, where: str, *, is_end: bool = False) -> datetime | None:
+    """A time parameter, None when it is empty; the end of a span covers the whole second that it names."""
     if not text:
         return None
     try:
@@ -264,7 +288,7 @@ def _read_notify(item: Element, old: Notify) -> Notify:
         raise InvalidArgument(f"NotifyConfig.State is {state!r}; it must be On or Off")
     url = item.get("Url", old.url)
     if url:
-        _check_url(url, "NotifyConfig.Url")
+        check_url(url, "NotifyConfig.Url")
     kind = item.get("Type", "Url")
     if kind != "Url":
         raise InvalidArgument(f"NotifyConfig.Type is {kind!r}; this server delivers to Url only")

@@ -6,8 +6,9 @@ Node order: an API answer follows the list of its page's sample, a callback sort
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+from cloudfinite.domain.execution import Execution
 from cloudfinite.domain.job import CallbackFormat, Job
 from cloudfinite.domain.queue import Queue
 from cloudfinite.domain.template import Template
@@ -63,23 +64,29 @@ def _operation_nodes(job: Job, operation: Operation) -> Iterable[Node]:
         nodes += [leaf("TemplateId", job.template_id), leaf("TemplateName", job.template_name)]
     else:
         nodes.append(tree(operation.params_node, operation.params_value(job.params)))
+    if job.output is not None:
+        place = job.output
+        nodes.append(
+            Node("Output", (leaf("Bucket", place.bucket), leaf("Object", place.key), leaf("Region", place.region)))
+        )
     if job.user_data is not None:
         nodes.append(leaf("UserData", job.user_data))
     return sorted(nodes, key=lambda node: node.name)
 
 
-def task_finish(job: Job, operation: Operation) -> Node:
-    """The notification of one job's end, in the order of its JSON form.
+def task_finish(job: Job, operation: Operation, run: Execution | None = None) -> Node:
+    """The notification of one job's end, in the order of its JSON form; `run` is the workflow's run it is a step of.
 
-    Wire: "Task Callback" (OCR), both samples.
+    Wire: "Task Callback" (OCR), both samples; its tables and those of the other callback pages for a run's nodes.
     """
+    headers = cos_headers((*run.source.told_headers, *run.source.told_event) if run else ())
     detail = Node(
         "JobsDetail",
         (
             leaf("Code", job.code or "Success"),
             leaf("CreationTime", job_time(job.created_at)),
             leaf("EndTime", job_time(job.ended_at)),
-            Node("Input", (leaf("BucketId", job.bucket), *_source(job), leaf("Region", job.region))),
+            Node("Input", (leaf("BucketId", job.bucket), *_source(job), leaf("Region", job.region), *headers)),
             leaf("JobId", job.id),
             leaf("Message", job.message, in_json=bool(job.message)),
             Node("Operation", tuple(_operation_nodes(job, operation))),
@@ -87,15 +94,41 @@ def task_finish(job: Job, operation: Operation) -> Node:
             leaf("StartTime", job_time(job.started_at)),
             leaf("State", job.state.value),
             leaf("Tag", job.tag),
+            *_workflow(job, run),
         ),
         is_many=True,
     )
     return Node("Response", (leaf("EventName", "TaskFinish"), detail))
 
 
-def callback_body(job: Job, operation: Operation, form: CallbackFormat, *, wrapped: bool) -> tuple[str, bytes]:
+def cos_headers(headers: Iterable[tuple[str, str]]) -> Iterator[Node]:
+    """Headers of the object that a workflow's run is about, in this order; nothing when there are none."""
+    for name, value in headers:
+        yield Node("CosHeaders", (leaf("Key", name), leaf("Value", value)), is_many=True, sorts_last=True)
+
+
+def _workflow(job: Job, run: Execution | None) -> Iterator[Node]:
+    """Wire: the table puts the node below `Response`, the text and all samples below `Response.JobsDetail`."""
+    if run is None or job.step_of is None:
+        return
+    children = (
+        leaf("Name", job.step_of.step),
+        leaf("RunId", run.id),
+        leaf("WorkflowId", run.workflow_id),
+        leaf("WorkflowName", run.workflow_name),
+    )
+    yield Node("Workflow", children)
+
+
+def callback_body(
+    job: Job, operation: Operation, form: CallbackFormat, *, wrapped: bool, run: Execution | None = None
+) -> tuple[str, bytes]:
     """(Content-Type, bytes) of the notification; `wrapped` is whether JSON has the outer `Response`."""
-    root = task_finish(job, operation)
+    return notification(task_finish(job, operation, run), form, wrapped=wrapped)
+
+
+def notification(root: Node, form: CallbackFormat, *, wrapped: bool) -> tuple[str, bytes]:
+    """(Content-Type, bytes) of what is told to a receiver: XML by name, JSON in the order of the node."""
     if form is CallbackFormat.JSON:
         return "application/json", to_json(root, wrapped=wrapped)
     return "application/xml", to_xml(sorted_by_name(root))

@@ -117,6 +117,11 @@ def parse_credential(authorization: str, params: Pairs) -> Credential | None:
     return _read_fields(_split_fields(merged[0]), is_presigned=True)
 
 
+def is_signed(authorization: str, params: Pairs) -> bool:
+    """Whether there is anything to verify; what looks like a signature counts as one."""
+    return bool(authorization.strip()) or any(name in _FIELDS or name == "sign" for name, _ in params)
+
+
 def _split_fields(text: str) -> list[tuple[str, str]]:
     return [(name, value) for name, _, value in (field.partition("=") for field in text.split("&"))]
 

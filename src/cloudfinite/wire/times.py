@@ -1,7 +1,8 @@
 """The wire's time forms. Values inside are aware datetimes; None prints as `-`.
 
-Wire: Cloud Infinite API documentation, job samples (`2023-11-25T08:47:39+0800`, `-` where not reached), workflow
-samples (a blank in place of `T`); COS documentation, `GET Bucket` samples (`2026-11-22T10:00:00.000Z`) and HTTP dates.
+Wire: Cloud Infinite API documentation, job samples (`2023-11-25T08:47:39+0800`, `-` where not reached), samples of
+workflow executions (`+08:00`) and of "Workflow Callback" (a blank in place of `T`); COS documentation, `GET Bucket`
+samples (`2026-11-22T10:00:00.000Z`) and HTTP dates.
 """
 
 from __future__ import annotations
@@ -19,6 +20,16 @@ _FORM = re.compile(
 def job_time(at: datetime | None, zone: timezone = CHINA) -> str:
     """`2023-11-25T08:47:39+0800`; whole seconds, cut, so that EndTime is never before StartTime."""
     return at.astimezone(zone).strftime("%Y-%m-%dT%H:%M:%S%z") if at else "-"
+
+
+def run_time(at: datetime | None, zone: timezone = CHINA) -> str:
+    """`2026-11-22T10:01:00+08:00`, in answers about a workflow's runs."""
+    return at.astimezone(zone).isoformat(timespec="seconds") if at else "-"
+
+
+def run_notice_time(at: datetime | None, zone: timezone = CHINA) -> str:
+    """`2026-11-22 10:01:00+0800`, in the notification of a run's end."""
+    return job_time(at, zone).replace("T", " ")
 
 
 def object_time(at: datetime) -> str:

@@ -105,12 +105,14 @@ def server() -> Iterator[Server]:
 
 
 @asynccontextmanager
-async def node_sdk(server: Server, node_modules: Path) -> AsyncIterator[NodeSdk]:
+async def node_sdk(server: Server, node_modules: Path, **options: str) -> AsyncIterator[NodeSdk]:
+    """The SDK with the server's key pair, or as the options say."""
     options = {
         "SecretId": server.secret_id,
         "SecretKey": server.secret_key,
         "Protocol": "http:",
         "Proxy": server.url,
+        **options,
     }
     process = await asyncio.create_subprocess_exec(
         NODE,

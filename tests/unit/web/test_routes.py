@@ -75,9 +75,19 @@ async def test_binding_is_at_the_root_of_the_pic_host(kind: HostKind) -> None:
         ("PUT /template/t1", "templates.update"),
         ("GET /template?ids=t1", "templates.list"),
         ("DELETE /template/t1", "templates.delete"),
+        ("POST /workflow", "workflows.create"),
+        ("GET /workflow?ids=w1&name=", "workflows.list"),
+        ("PUT /workflow/w1", "workflows.update"),
+        ("PUT /workflow/w1?active=", "workflows.activate"),
+        ("PUT /workflow/w1?paused", "workflows.pause"),
+        ("DELETE /workflow/w1", "workflows.delete"),
+        ("POST /triggerworkflow?workflowId=w1&object=a", "executions.trigger"),
+        ("GET /workflowexecution?workflowId=w1", "executions.list"),
+        ("GET /workflowexecution/i1", "executions.describe"),
+        ("PUT /workflowexecution/i1?cancel", "executions.cancel"),
     ],
 )
-async def test_templates(call: str, handler: str) -> None:
+async def test_templates_and_workflows(call: str, handler: str) -> None:
     assert await call_of(CI, call) == handler
 
 
@@ -125,7 +135,8 @@ async def test_trailing_slash_is_an_empty_id_except_where_it_may_be_a_key() -> N
 async def test_a_post_on_a_reserved_segment_is_the_api() -> None:
     assert await call_of(COS, "POST /jobs") == "jobs.submit"
     assert await call_of(PIC, "POST /template") == "templates.create"
-    assert await call_of(COS, "POST /workflow") == "501"
+    assert await call_of(COS, "POST /workflow") == "workflows.create"
+    assert await call_of(COS, "POST /virus/detect") == "501"
     assert await call_of(COS, "POST /jobs/a/b") == "InvalidUrl"
 
 
@@ -166,7 +177,9 @@ async def test_b_head_is_never_the_api() -> None:
     assert await call_of(COS, f"HEAD /jobs/{JOB}", KnownFacts(ids={("jobs", JOB)})) == "objects.head"
 
 
-@pytest.mark.parametrize(("path", "api"), [("jobs", "jobs.list"), ("queue", "queues.list"), ("workflow", "501")])
+@pytest.mark.parametrize(
+    ("path", "api"), [("jobs", "jobs.list"), ("queue", "queues.list"), ("workflow", "workflows.list")]
+)
 async def test_c_list_path_is_the_api_when_no_object_has_the_key(path: str, api: str) -> None:
     assert await call_of(COS, f"GET /{path}?size=1") == api
     assert await call_of(COS, f"GET /{path}", KnownFacts(keys={path})) == "objects.get"
@@ -285,4 +298,4 @@ def test_coverage_lists_each_call_once_with_whether_it_is_built() -> None:
     assert len(titles) == len(set(titles))
     built = {row.title for rows in areas.values() for row in rows if row.handler}
     assert {"POST /jobs", "GET /ai_jobs/{id}", "PUT /{key}", "GET /*?ci-process=OCR"} <= built
-    assert "POST /workflow" in set(titles) - built
+    assert "POST /image/auditing" in set(titles) - built

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudfinite.wire.times import http_date, job_time, object_time, parse_job_time
+from cloudfinite.wire.times import http_date, job_time, object_time, parse_job_time, run_notice_time, run_time
 
 AT = datetime(2026, 1, 5, 2, 0, 0, 999_999, tzinfo=UTC)
 
@@ -14,12 +14,14 @@ AT = datetime(2026, 1, 5, 2, 0, 0, 999_999, tzinfo=UTC)
 def test_each_form_of_one_instant() -> None:
     assert job_time(AT) == "2026-01-05T10:00:00+0800"
     assert job_time(AT, UTC) == "2026-01-05T02:00:00+0000"
+    assert run_time(AT) == "2026-01-05T10:00:00+08:00"
+    assert run_notice_time(AT) == "2026-01-05 10:00:00+0800"
     assert object_time(AT) == "2026-01-05T02:00:00.999Z"
     assert http_date(AT) == "Mon, 05 Jan 2026 02:00:00 GMT"
 
 
 def test_time_not_reached_prints_as_a_dash() -> None:
-    assert job_time(None) == "-"
+    assert (job_time(None), run_time(None), run_notice_time(None)) == ("-", "-", "-")
 
 
 @pytest.mark.parametrize(

@@ -273,8 +273,8 @@ class ExecutionRows(Protocol):
 class DeliveryRows(Protocol):
     """Deliveries and their targets. Waits are told as spans from the database's now, so that no clocks are compared."""
 
-    def insert(self, delivery: Delivery) -> None:
-        """Add a new one; it touches no row that others share."""
+    def insert(self, *deliveries: Delivery) -> None:
+        """Add new ones; they touch no row that others share."""
 
     def get(self, delivery_id: str) -> Delivery | None: ...
     def select(self, wanted: DeliveryFilter) -> list[tuple[Delivery, int]]:
@@ -284,10 +284,19 @@ class DeliveryRows(Protocol):
         """In the order they were made."""
 
     # --- for the deliverer
-    def admit(self, owner: str, lease: timedelta, room: int, limit: int, ids: Sequence[str] = ()) -> Admission:
+    def admit(
+        self,
+        owner: str,
+        lease: timedelta,
+        room: int,
+        limit: int,
+        ids: Sequence[str] = (),
+        leave: Sequence[str] = (),
+    ) -> Admission:
         """Number new deliveries – these, or the oldest – and lease up to `room` of their targets.
 
-        Passed over are those whose target somebody else holds: the holder admits them.
+        Passed over are those whose target somebody else holds: the holder admits them. `leave` are the URLs of targets
+        to let go of before; each is leased again when its next delivery is due.
         """
 
     def lease_due(self, owner: str, lease: timedelta, limit: int) -> list[TargetLease]:
@@ -306,9 +315,6 @@ class DeliveryRows(Protocol):
 
     def renew(self, owner: str, lease: timedelta) -> Mapping[str, Target]:
         """Extend all leases of `owner`; returns the targets that are still its own by URL."""
-
-    def release(self, owner: str, urls: Sequence[str]) -> None:
-        """Let go of targets; each is leased again when its next delivery is due."""
 
     def release_all(self, owner: str | None = None) -> None:
         """Let go of all targets of `owner`; None: of everybody's, when all owners are known to be dead."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from cloudfinite.adapters.store import SqliteStore
+from cloudfinite.adapters.store import PostgresStore, SqliteStore
 from cloudfinite.domain.delivery import (
     Attempt,
     AttemptResult,
@@ -24,6 +25,7 @@ from cloudfinite.domain.delivery import (
 )
 from cloudfinite.domain.ids import new_delivery_id
 from cloudfinite.ports import Store, Transaction
+from cloudfinite.service.outbox import Wanted, look
 
 LEASE = timedelta(seconds=10)
 NOW = datetime(2026, 1, 5, 2, 0, tzinfo=UTC)  # where the test's clock stands; long ago for PostgreSQL's
@@ -234,6 +236,17 @@ async def test_paused_target_keeps_its_deliveries_until_resumed(store: Store) ->
     assert len((await take(store))[0]) == 3  # the retry that was an hour away too
 
 
+async def test_resumed_target_gets_its_oldest_deliveries_first(store: Store) -> None:
+    """Those that failed as well: due already, or an hour away."""
+    made = await insert_new(store, 4)
+    await admit(store)
+    for one, wait_s in ((made[0], 0), (made[2], 3600)):
+        await record(store, [result(one, DeliveryState.WAITING, wait_s)])
+    await store.run(lambda tx: tx.deliveries.pause(URL, "broken"))
+    await store.run(lambda tx: tx.deliveries.resume(URL))
+    assert (await take(store))[0] == [one.id for one in made]
+
+
 async def test_replay_gives_an_ended_delivery_a_fresh_schedule(store: Store) -> None:
     made = await insert_new(store, 3)
     await admit(store)
@@ -382,8 +395,6 @@ async def test_hot_statements_walk_their_index_after_analyze(sqlite_store: Sqlit
 
 
 async def test_two_deliverers_never_hold_the_same_target(postgres_store: Store) -> None:
-    import asyncio
-
     for n in range(20):
         await insert_new(postgres_store, 2, f"http://t{n}.example/")
 
@@ -399,6 +410,27 @@ async def test_two_deliverers_never_hold_the_same_target(postgres_store: Store) 
     assert len(set.union(*held)) == 20 == sum(map(len, held))
     listed = await postgres_store.read(lambda tx: tx.deliveries.select(DeliveryFilter(size=100)))
     assert sorted(one.sequence for one, _ in listed) == [1] * 20 + [2] * 20
+
+
+async def test_one_look_locks_targets_in_one_order_whatever_it_does_with_them(postgres_store: PostgresStore) -> None:
+    """Else two deliverers wait for each other: one lets go of z and gets news for a, the other the other way round."""
+    first, last = "http://a.example/", "http://z.example/"
+    await insert_new(postgres_store, 1, first)
+    await insert_new(postgres_store, 1, last)
+    await admit(postgres_store)
+    (news,) = await insert_new(postgres_store, 1, first)
+    wanted = Wanted((news.id,), is_scan=False, room=10, fill=[], leave=[last])
+    lock = text("SELECT 1 FROM target WHERE url = :url FOR UPDATE NOWAIT")
+    waiting = text("SELECT 1 FROM pg_locks WHERE NOT granted")
+
+    with postgres_store.engine.begin() as other:
+        other.execute(lock, {"url": first})
+        looking = asyncio.create_task(postgres_store.run(look, "me", LEASE, wanted))
+        async with asyncio.timeout(10):
+            while not other.execute(waiting).scalar():
+                await asyncio.sleep(0.005)
+        other.execute(lock, {"url": last})  # nothing behind what the look waits for is locked yet
+    assert (await looking).admission.sequences == {news.id: 2}
 
 
 @pytest.mark.parametrize("owner", ["me", None])

@@ -93,7 +93,7 @@ class Scene:
             return exc.code
         async with asyncio.timeout(20):
             while True:
-                found = await self.app._store.read(_delivery_of, job_id)
+                found = await self.app.store.read(_delivery_of, job_id)
                 if found and found[0].attempts:
                     return found[1]
                 await asyncio.sleep(0.02)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import ssl
 import time
@@ -15,7 +16,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from tests.support.fault_server import FaultServer, fault_server, never_answer
+from tests.support.fault_server import Behaviour, FaultServer, Peer, fault_server, never_answer
 
 from cloudfinite.adapters.names import NameLookup
 from cloudfinite.adapters.outbound import OutboundClient, OutboundLimits
@@ -133,6 +134,53 @@ async def test_stalled_tls_handshake_ends_at_the_connect_limit() -> None:
 async def test_plain_port_is_not_spoken_to_without_tls() -> None:
     async with fault_server() as server, client_with() as client:
         assert (await failure(client, server)).reason in ("tls", "reset")
+
+
+async def pipe(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    while data := await source.read(65_536):
+        sink.write(data)
+    sink.close()
+
+
+def tunnel_to(server: FaultServer) -> Behaviour:
+    """A proxy for the user a:b, which connects everybody to the server."""
+
+    async def behave(peer: Peer) -> None:
+        if peer.headers.get("proxy-authorization") != "Basic YTpi":
+            await peer.answer(407)
+            return
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        await peer.send(b"HTTP/1.1 200 OK\r\n\r\n")
+        try:
+            await asyncio.gather(pipe(peer.reader, writer), pipe(reader, peer.writer))
+        finally:
+            writer.close()
+            await writer.wait_closed()
+
+    return behave
+
+
+async def test_receiver_behind_a_proxy_is_checked_by_its_own_name(certificate: Path) -> None:
+    async with (
+        fault_server(ssl=server_tls(certificate)) as server,
+        fault_server(tunnel_to(server)) as proxy,
+        client_with(ca_file=certificate, proxy=f"http://a:b@127.0.0.1:{proxy.port}") as client,
+    ):
+        assert await post(client, server) == 200
+        assert proxy.requests[0].head.startswith(f"CONNECT 127.0.0.1:{server.port} HTTP/1.1\r\n".encode())
+        assert server.requests[0].headers["host"] == f"tls.example:{server.port}"
+        server.requests.clear()
+        assert (await failure(client, server, "other.example")).reason == "tls"
+
+
+async def test_proxy_that_refuses_is_a_connect_failure(certificate: Path) -> None:
+    async with (
+        fault_server(ssl=server_tls(certificate)) as server,
+        fault_server(tunnel_to(server)) as proxy,
+        client_with(ca_file=certificate, proxy=proxy.url) as client,
+    ):
+        failed = await failure(client, server)
+        assert (failed.reason, failed.retryable) == ("connect", True) and "407" in failed.message
 
 
 async def test_client_certificate_is_shown_to_its_host_only(certificate: Path, folder: Path) -> None:

@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 from tests.support.fault_server import Peer, fault_server
 from tests.support.waiting import until
 
-
 _CLOSE_WAIT = "08"  # in /proc/net/tcp
 
 

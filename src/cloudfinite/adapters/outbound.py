@@ -246,7 +246,7 @@ class OutboundClient:
         places = [_place(address, port) for address in addresses[:_TRIED_ADDRESSES]]
         try:
             async with asyncio.timeout(self._limits.connect_s):
-                made = await start_connection(
+                connected = await start_connection(
                     places,
                     happy_eyeballs_delay=_NEXT_ADDRESS_S,
                     loop=self._loop,
@@ -255,14 +255,12 @@ class OutboundClient:
                 is_connected = True
                 _, connection = await self._loop.create_connection(
                     lambda: Connection(self._loop),
-                    sock=made,
+                    sock=connected,
                     ssl=tls,
                     server_hostname=host if tls else None,
                     ssl_shutdown_timeout=_TLS_GOODBYE_S if tls else None,
                 )
         except (TimeoutError, OSError, RuntimeError) as exc:  # uvloop raises RuntimeError for some
-            if is_connected:
-                made.close()
             raise self._connect_failure(exc, call, is_in_tls=is_connected and tls is not None) from exc
         call.connect_s += time.perf_counter() - started
         return connection
@@ -280,7 +278,8 @@ class OutboundClient:
         connection = await self._connect(call, proxies, proxy.port, proxy_tls, proxy.host)
         call.connection = connection
         if call.url.scheme == "http":
-            return connection, f"http://{place}:{call.url.port}{call.url.target}".replace(":80/", "/", 1)
+            port = "" if call.url.port == 80 else f":{call.url.port}"
+            return connection, f"http://{place}{port}{call.url.target}"
         await self._open_tunnel(connection, call, f"{place}:{call.url.port}")
         return connection, call.url.target
 

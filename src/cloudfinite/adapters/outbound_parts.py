@@ -54,7 +54,7 @@ class Connection(BaseProtocol):
         Raises TimeoutError, HttpProcessingError or OSError while there is no complete head; from then on the head
         decides, and a deadline ends the body. The answer to a request for a tunnel has no body.
         """
-        if self.transport is None:
+        if self.transport is None or self.transport.is_closing():
             raise ConnectionResetError("the connection was closed")
         self.message, self.payload, self.body_error = None, EMPTY_PAYLOAD, ""
         self._head_bytes, self._body_limit = 0, body_limit
@@ -86,6 +86,11 @@ class Connection(BaseProtocol):
         self._parser = None
         if self.transport is not None:
             self.transport.abort()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Called by the payload at its end too, when there is mostly nothing to resume."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
 
     # --- called by the transport ------------------------------------------------------------------------------------
 

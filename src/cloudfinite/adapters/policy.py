@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import ip_network
 
 from cloudfinite.adapters.addresses import (
@@ -19,6 +20,7 @@ from cloudfinite.adapters.addresses import (
 )
 from cloudfinite.errors import InvalidArgument, SetupError
 
+_REMEMBERED = 1_024  # URLs: most callbacks go where the one before went
 INBOX_PATH = re.compile(r"/-/inbox/[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 
 # Above 1023: services that take commands from whoever connects, and the ports that browsers block.
@@ -44,13 +46,18 @@ class OutboundPolicy:
         except ValueError as exc:
             raise SetupError(f"allow_cidrs: {exc}", "write ranges such as 10.1.0.0/16, with no bits behind") from exc
         self._listeners: set[tuple[Address, int]] = set()
+        self._checked = lru_cache(_REMEMBERED)(self._check)  # what may not be called is checked anew each time
 
     def add_listener(self, address: str, port: int) -> None:
         """Where this server itself listens; known once its socket is bound."""
         self._listeners.add((plain_address(address), port))
+        self._checked.cache_clear()
 
     def check_url(self, text: str) -> TargetUrl:
         """Read a URL and check all that can be told without a look-up. Raises InvalidArgument naming the rule."""
+        return self._checked(text)
+
+    def _check(self, text: str) -> TargetUrl:
         url = parse_url(text)
         if url.host in METADATA_NAMES:
             raise InvalidArgument(f"{url.host} is a cloud's metadata service, which is never called")

@@ -45,7 +45,10 @@ _RESUME = text("""
     UPDATE target SET state = 'active', paused_reason = '', failures_in_row = 0, failing_since_us = NULL,
                       open_until_us = NULL, lease_owner = NULL
     WHERE url = :url""")
-_HURRY = text("UPDATE delivery SET next_us = :now WHERE url = :url AND state = 'waiting' AND next_us > :now")
+# Those that failed before, due already or not: each takes its place by age among those that were never tried.
+_HURRY = text("""
+    UPDATE delivery SET next_us = CASE WHEN created_us < :now THEN created_us ELSE :now END
+    WHERE url = :url AND state = 'waiting' AND attempts > 0""")
 _WAKE = text("""
     UPDATE target SET open_until_us = NULL, wake_us = :now
     WHERE url = :url AND state = 'active' AND lease_owner IS NULL""")
@@ -67,22 +70,27 @@ _LISTED = select(*(column for column in delivery.c if column.name != "body"))
 class SqlDeliveryRows(SqlTargetRows):
     """`ports.DeliveryRows` on a SQL connection."""
 
-    def insert(self, item: Delivery) -> None:
-        values = {
-            "id": item.id,
-            "job_id": item.job_id,
-            "bucket": item.bucket,
-            "url": item.url,
-            "event": item.event,
-            "content_type": item.content_type,
-            "request_id": item.request_id,
-            "state": item.state.value,
-            "created_us": to_us(item.created_at),
-            "next_us": to_us(item.next_at) + self._ahead_us,
-            "ended_us": optional_us(item.ended_at),
-            "body": item.body,
-        }
-        self._db.execute(_INSERT, values)
+    def insert(self, *deliveries: Delivery) -> None:
+        ahead_us = self._ahead_us
+        values = [
+            {
+                "id": item.id,
+                "job_id": item.job_id,
+                "bucket": item.bucket,
+                "url": item.url,
+                "event": item.event,
+                "content_type": item.content_type,
+                "request_id": item.request_id,
+                "state": item.state.value,
+                "created_us": to_us(item.created_at),
+                "next_us": to_us(item.next_at) + ahead_us,
+                "ended_us": optional_us(item.ended_at),
+                "body": item.body,
+            }
+            for item in deliveries
+        ]
+        if values:
+            self._db.execute(_INSERT, values)
 
     def get(self, delivery_id: str) -> Delivery | None:
         row = self._db.execute(_GET, {"id": delivery_id}).one_or_none()
@@ -138,7 +146,7 @@ class SqlDeliveryRows(SqlTargetRows):
         return self.target(url)
 
     def resume(self, url: str) -> Target | None:
-        if self._lock(url) is None:
+        if not self._lock([url]):
             return None
         self._db.execute(_RESUME, {"url": url})
         self._db.execute(_HURRY, {"url": url, "now": self._steady_us})
@@ -146,10 +154,10 @@ class SqlDeliveryRows(SqlTargetRows):
         return self.target(url)
 
     def lock_secrets(self, url: str) -> tuple[SigningSecret, ...]:
-        return read_secrets(self._ensure(url).secrets)
+        return read_secrets(self._ensure([url])[url].secrets)
 
     def set_secrets(self, url: str, secrets: Sequence[SigningSecret]) -> None:
-        self._ensure(url)
+        self._ensure([url])
         self._db.execute(_SET_SECRETS, {"url": url, "secrets": secrets_text(secrets)})
 
     def all_bucket_secrets(self) -> dict[str, tuple[SigningSecret, ...]]:
@@ -164,12 +172,12 @@ class SqlDeliveryRows(SqlTargetRows):
         self._db.execute(_SET_BUCKET_SECRETS, {"bucket": bucket, "secrets": secrets_text(secrets)})
 
     def set_rate(self, url: str, rate_per_s: float) -> None:
-        self._ensure(url)
+        self._ensure([url])
         self._db.execute(_SET_RATE, {"url": url, "rate": rate_per_s})
 
     def cancel(self, url: str, limit: int) -> int:
         # Who numbers a delivery holds this lock: all that are numbered are seen here, and the others make a new target.
-        if self._lock(url) is None:
+        if not self._lock([url]):
             return 0
         values = {"url": url, "now": self._now_us, "n": limit}
         count: int = self._db.execute(_CANCEL, values).rowcount

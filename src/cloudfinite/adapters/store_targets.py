@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import groupby
 from typing import Any
 
 from sqlalchemy import BindParameter, Row, Text, TextClause, bindparam, text
@@ -66,7 +65,8 @@ _NUMBER = text("UPDATE delivery SET sequence = :sequence WHERE seq = :seq")
 
 # --- targets
 _ADD_TARGET = text("INSERT INTO target (url) VALUES (:url) ON CONFLICT (url) DO NOTHING")
-_LOCK = Both.of("SELECT * FROM target WHERE url = :url {lock:FOR UPDATE}")
+# The order of URLs is that of their characters, as Python sorts them, whatever the database's own is.
+_LOCK = Both.of('SELECT * FROM target WHERE url IN :urls ORDER BY url {lock:COLLATE "C" FOR UPDATE}', ["urls"])
 _ADVANCE = text("UPDATE target SET next_sequence = :next WHERE url = :url")
 _SET_WAKE = text("UPDATE target SET wake_us = :wake WHERE url = :url")
 _LEASE = text("""
@@ -75,13 +75,14 @@ _LEASE = text("""
 _DUE_TARGETS = Both.of("""
     SELECT url FROM target {by:target_wake} WHERE wake_us <= :now ORDER BY wake_us LIMIT :n
     {lock:FOR UPDATE SKIP LOCKED}""")
-# Locked in the order of URLs, like everywhere: else two transactions wait for each other until one is refused.
 _RENEW = Both.of("""
     UPDATE target SET wake_us = :until
-    WHERE url IN (SELECT url FROM target WHERE lease_owner = :owner ORDER BY url {lock:FOR UPDATE}) RETURNING *""")
+    WHERE url IN (SELECT url FROM target WHERE lease_owner = :owner ORDER BY url {lock:COLLATE "C" FOR UPDATE})
+    RETURNING *""")
 _OWNED = text("SELECT url FROM target WHERE lease_owner = :owner")
 _LEASED = text("SELECT url FROM target WHERE lease_owner IS NOT NULL")
 _RELEASE = text("UPDATE target SET lease_owner = NULL, wake_us = :wake WHERE url = :url")
+_HELD = text("SELECT url FROM target WHERE url = :url AND lease_owner = :owner AND lease_token = :token")
 _LEARN = text("""
     UPDATE target SET state = :state, paused_reason = :paused_reason, failures_in_row = :failures_in_row,
         failing_since_us = :failing_since_us, last_success_us = :last_success_us, open_until_us = :open_until_us
@@ -128,6 +129,7 @@ _SILENT_HOLDER = Both.of("""
         AND EXISTS (SELECT 1 FROM delivery WHERE state = 'waiting' AND url = target.url AND next_us <= :now)""")
 
 _A_SECOND_US = 1_000_000
+_LOCKED = 256  # targets in one statement
 
 
 class SqlTargetRows:
@@ -161,30 +163,58 @@ class SqlTargetRows:
 
     # --- admit ------------------------------------------------------------------------------------------------------
 
-    def admit(self, owner: str, lease: timedelta, room: int, limit: int, ids: Sequence[str] = ()) -> Admission:
+    def admit(
+        self,
+        owner: str,
+        lease: timedelta,
+        room: int,
+        limit: int,
+        ids: Sequence[str] = (),
+        leave: Sequence[str] = (),
+    ) -> Admission:
         values = {"owner": owner, "now": self._steady_us}
         if ids:
             rows = self._execute(_NEW_GIVEN, ids=list(ids), **values).all()
         else:
-            rows = self._execute(_NEW, n=limit, **values).all()
-        urls = frozenset(() if ids else (row.url for row in rows))
-        admitted = Admission([], {}, bool(ids) or len(rows) < limit, urls)
-        numbers: list[dict[str, int]] = []
-        # In the order of URLs: two processes must not wait for each other's targets.
-        for url, group in groupby(sorted(rows, key=lambda row: (row.url, row.seq)), key=lambda row: row.url):
-            target = self._ensure(url)
-            first = sequence = target.next_sequence
-            for row in group:
+            rows = self._execute(_NEW, n=limit, **values).all() if limit else []
+        new: dict[str, list[Row[Any]]] = {}
+        for row in rows:
+            new.setdefault(row.url, []).append(row)
+        targets = self._ensure(new, leave)
+        for url in leave:
+            if (target := targets.get(url)) is not None and target.lease_owner == owner:
+                self._release(target)
+                if url in new:
+                    targets |= self._lock([url])
+        is_complete = bool(ids) or limit == 0 or len(rows) < limit
+        sequences: dict[str, int] = {}
+        leased = self._number(new, targets, owner, room, sequences)
+        leases = self._lease(leased, owner, lease) if leased else []
+        return Admission(leases, sequences, is_complete, frozenset(() if ids else new))
+
+    def _number(
+        self,
+        new: Mapping[str, Sequence[Row[Any]]],
+        targets: Mapping[str, Row[Any]],
+        owner: str,
+        room: int,
+        sequences: dict[str, int],
+    ) -> list[str]:
+        """Give each new delivery the next number of its target; returns the targets to lease."""
+        numbers, advances, leased = [], [], list[str]()
+        for url in sorted(new):
+            sequence = targets[url].next_sequence
+            for row in new[url]:
                 numbers.append({"seq": row.seq, "sequence": sequence})
-                admitted.sequences[row.id] = sequence
+                sequences[row.id] = sequence
                 sequence += 1
-            assert sequence > first
-            self._db.execute(_ADVANCE, {"url": url, "next": sequence})
-            if self._attend(target, owner, can_lease=len(admitted.leases) < room):
-                admitted.leases.append(self._lease([url], owner, lease)[0])
+            advances.append({"url": url, "next": sequence})
+            if self._attend(targets[url], owner, can_lease=len(leased) < room):
+                leased.append(url)
         if numbers:
+            self._db.execute(_ADVANCE, advances)
             self._db.execute(_NUMBER, numbers)
-        return admitted
+        return leased
 
     def _attend(self, target: Row[Any], owner: str, *, can_lease: bool) -> bool:
         """Whether to lease a target that got new deliveries; else see that it is woken for them in time."""
@@ -199,17 +229,23 @@ class SqlTargetRows:
             self._db.execute(_SET_WAKE, {"url": target.url, "wake": due})
         return False
 
-    def _ensure(self, url: str) -> Row[Any]:
-        row = self._lock(url)
-        if row is None:
-            self._db.execute(_ADD_TARGET, {"url": url})
-            row = self._lock(url)
-        assert row is not None
-        return row
+    def _ensure(self, urls: Iterable[str], more: Iterable[str] = ()) -> dict[str, Row[Any]]:
+        """Lock these targets, and make those of `urls` that are missing."""
+        found = self._lock({*urls, *more})
+        for url in sorted(urls):
+            if url not in found:
+                self._db.execute(_ADD_TARGET, {"url": url})
+                found |= self._lock([url])
+        return found
 
-    def _lock(self, url: str) -> Row[Any] | None:
-        row: Row[Any] | None = self._execute(_LOCK, url=url).one_or_none()
-        return row
+    def _lock(self, urls: Iterable[str]) -> dict[str, Row[Any]]:
+        """The targets of these URLs that there are, locked in one order: else two transactions wait for each other."""
+        ordered = sorted(urls)
+        found: dict[str, Row[Any]] = {}
+        for start in range(0, len(ordered), _LOCKED):
+            rows = self._execute(_LOCK, urls=ordered[start : start + _LOCKED])
+            found |= {row.url: row for row in rows}
+        return found
 
     # --- lease ------------------------------------------------------------------------------------------------------
 
@@ -225,17 +261,10 @@ class SqlTargetRows:
         rows = self._execute(_RENEW, owner=owner, until=self._steady_us + _span_us(lease))
         return {row.url: self._read_target(row) for row in rows}
 
-    def release(self, owner: str, urls: Sequence[str]) -> None:
-        for url in sorted(urls):
-            row = self._lock(url)
-            if row is not None and row.lease_owner == owner:
-                self._release(row)
-
     def release_all(self, owner: str | None = None) -> None:
         statement, values = (_LEASED, {}) if owner is None else (_OWNED, {"owner": owner})
-        for url in sorted(self._db.execute(statement, values).scalars().all()):
-            row = self._lock(url)
-            if row is not None and row.lease_owner is not None and owner in (None, row.lease_owner):
+        for row in self._lock(self._db.execute(statement, values).scalars().all()).values():
+            if row.lease_owner is not None and owner in (None, row.lease_owner):
                 self._release(row)
 
     def _release(self, target: Row[Any]) -> None:
@@ -269,11 +298,10 @@ class SqlTargetRows:
         if results:
             self._db.execute(_ATTEMPT, [_attempt_values(result) for result in results])
         self._follow(sorted(results, key=lambda result: result.attempt.delivery_id))
-        lost: set[str] = set()
-        for lease in sorted(leases, key=lambda lease: lease.target.url):
-            if self._db.execute(_LEARN, self._target_values(lease, as_of)).rowcount != 1:
-                lost.add(lease.target.url)
-        return lost
+        learnt = [self._target_values(lease, as_of) for lease in sorted(leases, key=lambda lease: lease.target.url)]
+        if not learnt or self._db.execute(_LEARN, learnt).rowcount == len(learnt):
+            return set()
+        return {values["url"] for values in learnt if self._db.execute(_HELD, values).scalar() is None}
 
     def _follow(self, results: Sequence[AttemptResult]) -> None:
         now = self._now_us

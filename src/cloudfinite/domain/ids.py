@@ -7,6 +7,7 @@ version 1 whose time is the job's creation; queues, templates and workflows carr
 from __future__ import annotations
 
 import secrets
+import time
 import uuid
 from base64 import b64encode
 from datetime import datetime
@@ -58,8 +59,11 @@ def new_batch_id(at: datetime) -> str:
 
 
 def new_delivery_id() -> str:
-    """The `webhook-id` of a notification, the same in each of its attempts."""
-    return "msg_" + uuid.uuid4().hex
+    """The `webhook-id` of a notification, the same in each of its attempts.
+
+    It begins with the time: the database's indexes grow at their end, where random ids would each touch another page.
+    """
+    return f"msg_{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
 
 
 def new_request_id(at: datetime) -> str:

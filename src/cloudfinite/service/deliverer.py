@@ -236,10 +236,10 @@ class Deliverer:
             sequence = found.admission.sequences.get(delivery.id)
             held = self._holdings.get(delivery.url)
             if sequence is None or held is None:
-                is_elsewhere |= sequence is None
+                is_elsewhere |= sequence is None and found.admission.is_complete
                 continue  # another process holds the target, or it is woken when it may be sent to
             touched.add(delivery.url)
-            if delivery.id in held.known:
+            if held.knows(delivery.id):
                 continue
             is_next = held.more_at is None or held.more_at > now
             if is_next and len(held.ready) < READY:
@@ -325,7 +325,7 @@ class Deliverer:
 
     def _tell(self, delivery: Delivery, ending: Ending, result: AttemptResult) -> None:
         attempt = ending.attempt
-        self._metrics.attempts.labels(ending.metric).inc()
+        self._metrics.attempts(ending.metric).inc()
         self._metrics.attempt_s.observe(attempt.total_s)
         told = {"delivery_id": delivery.id, "job_id": delivery.job_id, "attempt": attempt.number}
         match result.state:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 
@@ -9,9 +11,10 @@ class DelivererMetrics:
     """Of the attempts of one process."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.attempts = Counter(
+        attempts = Counter(
             "cloudfinite_delivery_attempts", "Attempts by class of their end", ["outcome"], registry=registry
         )
+        self.attempts = cache(attempts.labels)  # by outcome
         self.attempt_s = Histogram("cloudfinite_delivery_attempt_seconds", "Duration of one attempt", registry=registry)
         self.latency_s = Histogram(
             "cloudfinite_delivery_latency_seconds",

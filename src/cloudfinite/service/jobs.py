@@ -287,8 +287,8 @@ def finish_jobs(tx: Transaction, outcomes: Sequence[Outcome], operations: Mappin
         if job.state.is_final:
             delivery = plan_delivery(job, find_queue, operations[job.tag], tx.now, run)
             if delivery is not None:
-                tx.deliveries.insert(delivery)
                 ends.deliveries.append(delivery)
+    tx.deliveries.insert(*ends.deliveries)
     if runs:
         progress = advance_runs(tx, runs, ends.jobs, operations)
         ends.started.extend(progress.jobs)

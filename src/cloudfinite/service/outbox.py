@@ -37,23 +37,15 @@ class Found:
 def look(tx: Transaction, owner: str, lease: timedelta, wanted: Wanted) -> Found:
     """Let go, admit, lease and take, in one transaction."""
     rows = tx.deliveries
-    if wanted.leave:
-        rows.release(owner, wanted.leave)
     admission = Admission([], {})
-    if wanted.fresh:
-        admission = rows.admit(owner, lease, wanted.room, BATCH, wanted.fresh)
-    room = wanted.room - len(admission.leases)
+    if wanted.is_scan:
+        admission = rows.admit(owner, lease, wanted.room, BATCH, leave=wanted.leave)  # the fresh ones are among them
+    elif wanted.fresh or wanted.leave:
+        admission = rows.admit(owner, lease, wanted.room, 0, wanted.fresh, wanted.leave)
     leases: list[TargetLease] = []
     next_wake: timedelta | None = None
     if wanted.is_scan:
-        new = rows.admit(owner, lease, room, BATCH)
-        admission = Admission(
-            [*admission.leases, *new.leases],
-            {**admission.sequences, **new.sequences},
-            new.is_complete,
-            new.urls,
-        )
-        room -= len(new.leases)
+        room = wanted.room - len(admission.leases)
         if room > 0:
             leases = rows.lease_due(owner, lease, room)
         next_wake = rows.next_wake()

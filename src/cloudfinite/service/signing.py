@@ -38,6 +38,9 @@ class Signer:
         return sign(self._keys(target, bucket, at), message_id, int(at.timestamp()), body)
 
     def _keys(self, target: Target, bucket: str, at: datetime) -> list[bytes]:
+        if not target.secrets and bucket not in self._buckets:
+            return self._installation
+
         def of_bucket() -> list[bytes]:
             return self._valid(self._buckets.get(bucket, ()), at, lambda: self._installation)
 

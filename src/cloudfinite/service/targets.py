@@ -61,6 +61,7 @@ class HeldTarget:
     _next_start: float = 0.0
     _closed_until: float = float("-inf")
     _last_success: float = float("-inf")
+    _succeeded_at: datetime | None = None  # not yet in the lease
     _failing_since: float | None = None
     _outcomes: deque[tuple[float, bool]] = field(default_factory=deque)
 
@@ -93,6 +94,13 @@ class HeldTarget:
     def known(self) -> list[str]:
         """The deliveries that need not be asked for."""
         return [*self.in_flight, *self.unrecorded, *(delivery.id for delivery in self.ready)]
+
+    def knows(self, delivery_id: str) -> bool:
+        return (
+            delivery_id in self.in_flight
+            or delivery_id in self.unrecorded
+            or any(delivery.id == delivery_id for delivery in self.ready)
+        )
 
     @property
     def is_trusted(self) -> bool:
@@ -129,7 +137,9 @@ class HeldTarget:
         self._failing_since = None
         self._closed_until = float("-inf")
         self._window = min(self.limits.concurrency, self._window + _WINDOW_GROWTH)
-        self._learn(failures_in_row=0, failing_since=None, open_until=None, last_success_at=wall)
+        self._succeeded_at = wall
+        if not self.is_trusted or self.target.failures_in_row or self.is_half_open:
+            self._learn(failures_in_row=0, failing_since=None, open_until=None)
 
     def fail(self, delivery_id: str, now: float, wall: datetime, *, status: int, hold: timedelta | None) -> bool:
         """Note a failed attempt; `hold` is the receiver's own wish (Retry-After). Says whether the target was paused.
@@ -168,6 +178,7 @@ class HeldTarget:
         """The lease with what was learnt under it. `open_until` is told by the wall's clock as it is now."""
         if self.target.open_until is not None:
             self._learn(open_until=wall + timedelta(seconds=max(0.0, self._closed_until - now)))
+        self._learn()
         return self.lease
 
     def adopt(self, lease: TargetLease, now: float, wall: datetime) -> None:
@@ -196,6 +207,10 @@ class HeldTarget:
         self.ready.clear()
 
     def _learn(self, **changes: object) -> None:
+        if self._succeeded_at is not None:
+            changes["last_success_at"], self._succeeded_at = self._succeeded_at, None
+        if not changes:
+            return
         self.lease = replace(self.lease, target=replace(self.lease.target, **changes))  # type: ignore[arg-type]
 
     def _end(self, delivery_id: str, now: float, *, is_success: bool) -> None:

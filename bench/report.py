@@ -63,11 +63,11 @@ def show(rows: Iterable[Row], out: Path, command: str) -> None:
     for row in rows:
         value = "–" if row.value is None else f"{row.value:,.4g} {row.unit}"
         print(f"| {row.name} | {value} | {row.bar} | {row.verdict} | {row.note} |")
+    write(rows, out, command)
+
+
+def write(rows: Iterable[Row], out: Path, command: str) -> None:
+    """Write `out`, from which `tools/write_benchmarks.py` makes the README's table."""
+    report = {"command": command, **machine(), "rows": [{**asdict(row), "verdict": row.verdict} for row in rows]}
     out.parent.mkdir(exist_ok=True)
-    out.write_text(
-        json.dumps(
-            {"command": command, **machine(), "rows": [{**asdict(row), "verdict": row.verdict} for row in rows]},
-            indent=2,
-            ensure_ascii=False,
-        )
-    )
+    out.write_text(json.dumps(report, indent=2, ensure_ascii=False))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench.report import Row, show
+from bench.report import Row, show, write
 
 SHORT: dict[str, dict[str, int]] = {
     "bench.idle": {},
@@ -38,10 +38,12 @@ def main() -> int:
         sys.stderr.write(f"{__doc__}\n")
         return 2
     rows: list[Row] = []
+    out, command = Path(f"bench-out/{sys.argv[1]}.json"), f"make bench{'' if plan is SHORT else '-long'}"
     for name, arguments in plan.items():
         print(f"{name} …", flush=True)
         rows += importlib.import_module(name).measure(**arguments)
-    show(rows, Path(f"bench-out/{sys.argv[1]}.json"), f"make bench{'' if plan is SHORT else '-long'}")
+        write(rows, out, command)  # what was taken is kept, whatever happens to the next
+    show(rows, out, command)
     return 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -147,6 +149,27 @@ async def test_a_drained_job_has_spent_no_attempt(store: Store) -> None:
         await store.run(lambda tx, leases=leases: tx.jobs.release(leases))
     (lease,) = await store.run(claim, 1)
     assert lease.job.attempts == 1
+
+
+async def test_a_claim_waits_for_the_only_queue_while_another_claims_from_it(postgres_store: Store) -> None:
+    """To come back with nothing would leave a free child idle until something wakes it."""
+    queue = queue_of("b-1")
+    await postgres_store.run(add, [queue], [job_in(queue, 0), job_in(queue, 1)])
+    has_claimed, may_commit = threading.Event(), threading.Event()
+
+    def claim_slowly(tx: Transaction) -> list[Lease]:
+        leases = claim(tx, 1)
+        has_claimed.set()
+        assert may_commit.wait(10)
+        return leases
+
+    first = asyncio.ensure_future(postgres_store.run(claim_slowly))
+    await asyncio.to_thread(has_claimed.wait, 10)
+    second = asyncio.ensure_future(postgres_store.run(claim, 1))
+    await asyncio.wait([second], timeout=0.05)  # time enough to come back with nothing
+    may_commit.set()
+    keys = [lease.job.input.object_key for lease in [*await first, *await second]]
+    assert keys == ["0.png", "1.png"]
 
 
 async def test_an_expired_lease_is_found_and_a_renewed_one_is_not(sqlite_store: Store, clock: object) -> None:

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, bindparam, func, select, text
+from sqlalchemy import Row, TextClause, bindparam, func, select, text
 
 from cloudfinite.adapters.schema import job, queue
 from cloudfinite.adapters.schema_base import from_us, optional_time, optional_us, to_us
@@ -46,7 +46,8 @@ _ADD_WAITING = text("UPDATE queue SET waiting = waiting + :n WHERE id = :queue_i
 
 # The ring over queues that have waiting jobs: one index look-up a step, however many jobs wait.
 _NEXT_QUEUE = text("SELECT min(queue_id) FROM ready WHERE queue_id > :after")
-_LOCK_QUEUE = text("SELECT id FROM queue_lock WHERE id = :queue_id FOR UPDATE SKIP LOCKED")
+_TRY_LOCK_QUEUE = text("SELECT id FROM queue_lock WHERE id = :queue_id FOR UPDATE SKIP LOCKED")
+_LOCK_QUEUE = text("SELECT id FROM queue_lock WHERE id = :queue_id FOR UPDATE")
 _ROOM = text("""
     SELECT max_concurrent - (SELECT count(*) FROM job WHERE job.state = 'Running' AND job.queue_id = queue.id)
     FROM queue WHERE id = :queue_id AND state = 'Active'""")
@@ -158,6 +159,7 @@ class SqlJobRows:
         taken: list[Lease] = []
         last = after_queue
         exhausted: set[str] = set()
+        busy: list[str] = []
         while len(taken) < limit:
             turn = self._waiting_queues(last, limit - len(taken), exhausted)
             if not turn:
@@ -165,13 +167,29 @@ class SqlJobRows:
             share, extra = divmod(limit - len(taken), len(turn))
             for position, queue_id in enumerate(turn):
                 wanted = share + (position < extra)
+                if not self._lock_queue(_TRY_LOCK_QUEUE, queue_id):
+                    busy.append(queue_id)
+                    exhausted.add(queue_id)
+                    continue
                 got = self._claim_from(queue_id, owner, wanted, lease)
                 taken += got
                 if got:
                     last = queue_id
                 if len(got) < wanted:
                     exhausted.add(queue_id)
+        if busy and not taken:
+            # Others claim from all that have jobs: wait the milliseconds that takes. It is safe while we hold none.
+            last = busy[0]
+            self._lock_queue(_LOCK_QUEUE, last)
+            taken = self._claim_from(last, owner, limit, lease)
         return taken, last
+
+    def _lock_queue(self, statement: TextClause, queue_id: str) -> bool:
+        """One claimer a queue at a time, so that counted running rows stay true until the commit.
+
+        SQLite has one writer anyway.
+        """
+        return not is_postgres(self._db) or self._db.execute(statement, {"queue_id": queue_id}).scalar() is not None
 
     def _waiting_queues(self, after: str, limit: int, exhausted: set[str]) -> list[str]:
         """Up to `limit` queues with waiting jobs, round the ring behind `after`."""
@@ -197,9 +215,6 @@ class SqlJobRows:
 
     def _claim_from(self, queue_id: str, owner: str, limit: int, lease: timedelta) -> list[Lease]:
         postgres = is_postgres(self._db)
-        # One claimer a queue at a time, so that counted running rows stay true until the commit. SQLite has one writer.
-        if postgres and self._db.execute(_LOCK_QUEUE, {"queue_id": queue_id}).scalar() is None:
-            return []
         room = self._db.execute(_ROOM if postgres else _ROOM_SQLITE, {"queue_id": queue_id}).scalar()
         wanted = min(limit, room or 0)
         if wanted <= 0:

@@ -23,7 +23,7 @@ from cloudfinite.errors import EngineFailed
 _SMALLEST_SIDE_PX = 30  # rapidocr's min_side_len.
 _STRIP_RATIO = 8  # rapidocr's width_height_ratio; it pads flat strips, and tall ones are padded here.
 _GRID_PX = 32  # Sides are multiples of it, as the detector wants them.
-_KEPT_SHAPES = 64
+_KEPT_SHAPES = 128
 _LINE_PX = 48  # What a line is scaled to before it is recognised.
 
 
@@ -195,8 +195,9 @@ class RapidNets:
 def _bound_shapes(session: Any, threads: int) -> None:
     """Compile the network anew with fewer prepared shapes kept; rapidocr has no setting for it.
 
-    OpenVINO keeps machine code for 5,000 operations and shapes. Measured on pages of 60 sizes: 3.3 GiB of address space
-    and growing, with this 1.9 GiB, for 5 % more time. Where a memory limit stopped it, it did not fail but misread.
+    OpenVINO keeps machine code for 5,000 operations and shapes. Measured on 71 pages: 5.0 GiB of data segment and
+    growing, with this 2.3 GiB, for a few per cent more time. Where a memory limit stopped it, it did not fail but
+    misread; a child near its limit is therefore replaced (child.py).
     """
     import openvino
 

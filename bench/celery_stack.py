@@ -68,7 +68,7 @@ async def submit(request: Request) -> Response:
 @app.task
 def run(job_id: str, key: str, sleep_ms: int, callback: str) -> str:
     started_ns = time.time_ns()
-    time.sleep(sleep_ms / 1000)
+    time.sleep(sleep_ms / 1000)  # the work, as long as the job says
     body = (
         "<Response><EventName>TaskFinish</EventName><JobsDetail><Code>Success</Code><Input>"
         f"<Object>{key}</Object></Input><JobId>{job_id}</JobId><Operation><BenchResult><StartedNs>{started_ns}"

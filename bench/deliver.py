@@ -278,7 +278,7 @@ def waiting_retries(count: int, watched_s: float) -> list[Row]:
             assert server.process is not None
             time.sleep(15)  # all leases of the start have ended
             before = load.cpu_s(server.process.pid)
-            time.sleep(watched_s)
+            time.sleep(watched_s)  # the time that the CPU is counted over
             spent = load.cpu_s(server.process.pid) - before
             rss = load.rss_bytes(server.process.pid)
     note = f"over {watched_s:g} s; RSS {rss / 1e6:.0f} MB"

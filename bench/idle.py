@@ -26,9 +26,9 @@ def measure() -> list[Row]:
     with Server(workers=0, log_level="warning") as server:
         assert server.process is not None
         pid = server.process.pid
-        time.sleep(2)
+        time.sleep(2)  # what the start left to do has ended
         cpu = load.cpu_s(pid)
-        time.sleep(WATCHED_S)
+        time.sleep(WATCHED_S)  # the time that the CPU is counted over
         cpu = load.cpu_s(pid) - cpu
         rss = load.rss_bytes(pid)
     return [

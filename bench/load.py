@@ -92,7 +92,7 @@ class _Protocol(asyncio.Protocol):
                 return
             self._receiver.note(self._buffer[end + 4 : end + 4 + size])
             self._buffer = self._buffer[end + 4 + size :]
-            self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")  # type: ignore[attr-defined]
+            self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")  # type: ignore[attr-defined]  # of a stream socket
 
 
 @asynccontextmanager

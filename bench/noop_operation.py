@@ -28,5 +28,5 @@ class Result:
 def run(source: LocalFile, params: Params, engine: Any) -> Result:
     started = time.time_ns()
     if params.sleep_ms:
-        time.sleep(params.sleep_ms / 1000)
+        time.sleep(params.sleep_ms / 1000)  # the work, as long as the job says
     return Result(started)

@@ -46,7 +46,7 @@ def _load(engine: str, cores: Any) -> None:
 
 
 def _stock() -> Callable[[Any], tuple[list[str], list[list[float]]]]:
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None is how import is refused
     import cv2
     import numpy as np
     from rapidocr import RapidOCR

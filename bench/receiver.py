@@ -75,7 +75,7 @@ class _Protocol(asyncio.Protocol):
             self._buffer = self._buffer[end + 4 + size :]
             answer = self._book.note(head) if head.startswith(b"POST") else self._book.answer(head)
             if answer:
-                self._transport.write(answer)  # type: ignore[attr-defined]
+                self._transport.write(answer)  # type: ignore[attr-defined]  # of a stream socket
 
 
 async def _serve(keeps: bool) -> None:

@@ -139,7 +139,7 @@ def wait_until_ready(process: subprocess.Popen[bytes], data: Path) -> str:
                         return url
             except OSError:
                 pass  # not yet
-        time.sleep(0.05)
+        time.sleep(0.05)  # another process starts; only its port tells when
     lines = (data / "server.log").read_text(errors="replace").strip().splitlines()
     raise DemoFailed(f"the server did not become ready; it said: {' / '.join(lines[-3:]) or 'nothing'}")
 
@@ -172,7 +172,7 @@ def wait_for_callback(url: str, form: str, job_id: str) -> bytes:
                     body: bytes = raw.read()
                 if job_id.encode() in body:
                     return body
-        time.sleep(0.05)
+        time.sleep(0.05)  # the inbox has no call that waits
     raise DemoFailed(f"no {form} callback of job {job_id} arrived within {CALLBACK_WAIT_S:.0f} s")
 
 

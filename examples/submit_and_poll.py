@@ -60,7 +60,7 @@ def wait_for(client: CosS3Client, bucket: str, job_id: str) -> dict[str, Any]:
         job: dict[str, Any] = client.ci_get_media_jobs(Bucket=bucket, JobIDs=job_id)["JobsDetail"][0]
         if job["State"] in ("Success", "Failed", "Cancel"):
             return job
-        time.sleep(POLL_S)
+        time.sleep(POLL_S)  # the SDK has no call that waits
     raise SystemExit(f"the job {job_id} had not ended after {WAIT_S:.0f} s")
 
 

@@ -103,7 +103,7 @@ def wait_for_run(client: CosS3Client, bucket: str, workflow_id: str) -> dict[str
             run_id = found["RunId"]
             [run] = client.ci_get_workflowexecution(Bucket=bucket, RunId=run_id)["WorkflowExecution"]
             return dict(run)
-        time.sleep(POLL_S)
+        time.sleep(POLL_S)  # the SDK has no call that waits
     raise SystemExit(f"no run of {workflow_id} had ended after {WAIT_S:.0f} s")
 
 
@@ -115,7 +115,7 @@ def wait_for_events(server: str, count: int) -> list[str]:
         if len(messages) >= count:
             bodies = [read_json(f"{server}/-/inbox/{INBOX}/{message['id']}") for message in messages]
             return sorted(body.get("EventName") or body["Response"]["EventName"] for body in bodies)
-        time.sleep(POLL_S)
+        time.sleep(POLL_S)  # the SDK has no call that waits
     raise SystemExit(f"fewer than {count} callbacks came within {WAIT_S:.0f} s")
 
 

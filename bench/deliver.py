@@ -33,7 +33,7 @@ TARGETS = 13  # with four attempts at once each: as many connections as wrk has
 CONNECTIONS = 50
 SLICE_S = 2.0  # of wrk, and of bare aiohttp, in each round
 NO_WRK = "wrk is not installed (Debian: apt-get install wrk)"
-AHEAD = 800  # deliveries put in before they are sent: fewer than the deliverer takes from memory
+AHEAD = 1_600  # deliveries put in before they are sent: fewer than the deliverer takes from memory
 PRODUCERS = 4  # of lists, as jobs end beside one another: who puts them in is not to be what is measured
 GOOD_PER_S = 50
 SILENT_TOTAL_S = 5.0
@@ -292,14 +292,18 @@ def fill_retries(path: Path, count: int) -> None:
     with closing(sqlite3.connect(path)) as database:
         database.executemany(
             "INSERT INTO delivery (id, job_id, bucket, url, event, content_type, request_id, state, attempts, "
-            "sequence, created_us, next_us, body) "
-            "VALUES (?, 'j', 'b-1', ?, 'TaskFinish', 'application/xml', '', 'waiting', 1, ?, ?, ?, ?)",
+            "sequence, created_us, next_us) "
+            "VALUES (?, 'j', 'b-1', ?, 'TaskFinish', 'application/xml', '', 'waiting', 1, ?, ?, ?)",
             (
                 (f"d{number}", f"http://127.0.0.1:9/{number % 1000}", number // 1000 + 1, now_us,
-                 now_us + hour_us + number * 23 * hour_us // count, BODY)
+                 now_us + hour_us + number * 23 * hour_us // count)
                 for number in range(count)
             ),
         )  # fmt: skip
+        database.executemany(
+            "INSERT INTO delivery_body (delivery_id, body) VALUES (?, ?)",
+            ((f"d{number}", BODY) for number in range(count)),
+        )
         database.execute(
             "INSERT INTO target (url, next_sequence, failures_in_row, wake_us) "
             "SELECT url, max(sequence) + 1, 1, min(next_us) FROM delivery GROUP BY url"

@@ -374,6 +374,9 @@ async def test_figures_tell_what_waits_and_what_is_nobodys(sqlite_store: Store, 
 
 
 async def test_hot_statements_walk_their_index_after_analyze(sqlite_store: SqliteStore) -> None:
+    # A table of a few rows would be walked whole, and rightly.
+    await sqlite_store.run(insert, *(delivery(f"{URL}/{number % 300}") for number in range(900)))
+    await sqlite_store.run(lambda tx: tx.deliveries.admit("me", LEASE, 1_000, 1_000))
     await insert_new(sqlite_store, 50)
     plans: dict[str, str] = {}
 
@@ -382,16 +385,25 @@ async def test_hot_statements_walk_their_index_after_analyze(sqlite_store: Sqlit
         db.execute(text("ANALYZE"))
         from cloudfinite.adapters import store_targets
 
-        values = {"url": URL, "now": 1, "n": 1, "exclude": [], "after": 0, "owner": "me"}
-        for name in ("_NEW", "_DUE", "_NEXT_DUE", "_DUE_TARGETS"):
-            statement = getattr(store_targets, name).sqlite
-            words = text("EXPLAIN QUERY PLAN " + statement.text.replace(":exclude", "('')"))
-            wanted = {name: value for name, value in values.items() if name in words._bindparams}
-            plans[name] = " ".join(row.detail for row in db.execute(words, wanted))
+        values = {"url": URL, "now": 1, "n": 1, "exclude": [], "after": 0, "owner": "me", "rows": "[]", "ids": "[]"}
+        for name in (*walked, *given):
+            statement = getattr(store_targets, name)
+            words = getattr(statement, "sqlite", statement).text.replace(":exclude", "('')")
+            explained = text(f"EXPLAIN QUERY PLAN {words}")
+            wanted = {name: value for name, value in values.items() if name in explained._bindparams}
+            plans[name] = " ".join(row.detail for row in db.execute(explained, wanted))
 
+    walked = ("_NEW", "_DUE", "_NEXT_DUE", "_DUE_TARGETS")
+    given = ("_NEW_GIVEN_SQLITE", "_NUMBER", "_ADVANCE", "_LEARN", "_DELIVERED", "_RETRY", "_END")
     await sqlite_store.run(explain)
     assert all("USING" in plan for plan in plans.values()), plans
     assert "delivery_due (url=? AND next_us<?)" in plans["_DUE"]
+    by_key = (
+        "sqlite_autoindex_delivery_1 (id=?)",
+        "INTEGER PRIMARY KEY (rowid=?)",
+        "sqlite_autoindex_target_1 (url=?)",
+    )
+    assert all(any(key in plans[name] for key in by_key) for name in given), plans
 
 
 async def test_two_deliverers_never_hold_the_same_target(postgres_store: Store) -> None:

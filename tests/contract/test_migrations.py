@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 
-from cloudfinite.adapters.migrate import HEAD, migrate
+from cloudfinite.adapters.migrate import HEAD, migrate, upgrade
 from cloudfinite.adapters.schema import metadata
+from cloudfinite.adapters.store import SqlTransaction, system_clock
 from cloudfinite.ports import Store
 
 
@@ -27,3 +30,20 @@ async def test_migrating_again_keeps_what_is_there(store: Store) -> None:
     migrate(engine)
     with engine.connect() as connection:
         assert connection.execute(text("SELECT id FROM queue_lock")).scalars().all() == ["p1"]
+
+
+def test_bodies_of_an_older_database_are_kept(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path}/old.db")
+    with engine.begin() as connection:
+        upgrade(connection, "0005")
+        connection.execute(
+            text(
+                "INSERT INTO delivery (id, job_id, bucket, url, event, content_type, request_id, state, created_us, "
+                "next_us, body) VALUES ('msg_1', 'j', 'b-1', 'http://x/', 'TaskFinish', 'text/xml', '', 'waiting', "
+                "1, 1, x'3c612f3e')"
+            )
+        )
+    migrate(engine)
+    with engine.connect() as connection:
+        assert SqlTransaction(connection, system_clock).deliveries.get("msg_1").body == b"<a/>"  # type: ignore[union-attr]
+    engine.dispose()

@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection, Engine
 from cloudfinite.adapters.sql import is_postgres
 from cloudfinite.errors import SetupError
 
-HEAD = "0005"
+HEAD = "0006"
 _LOCK = 0x636C6F756466  # "cloudf": the advisory lock that migrations run under
 
 
@@ -26,7 +26,7 @@ def migrate(engine: Engine) -> None:
             raise SetupError(
                 f"the database has schema {version}, this version knows {HEAD}", "start the newer cloudfinite again"
             )
-        _upgrade(connection)
+        upgrade(connection)
 
 
 def _version(connection: Connection) -> str | None:
@@ -35,11 +35,11 @@ def _version(connection: Connection) -> str | None:
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
-def _upgrade(connection: Connection) -> None:
+def upgrade(connection: Connection, revision: str = HEAD) -> None:
     from alembic import command
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)

@@ -30,6 +30,7 @@ from cloudfinite.adapters.outbound_parts import (
     MAX_ANSWER_BYTES,
     Connection,
     CountedSocket,
+    Deadlines,
     SocketCounts,
     tls_context,
 )
@@ -103,6 +104,7 @@ class OutboundClient:
         self._tls = tls_context(ca_file)
         self._tls_of = {host.lower(): tls_context(ca_file, file) for host, file in client_certificates.items()}
         self._loop = asyncio.get_running_loop()
+        self._deadlines = Deadlines(self._loop)
         self._counts = SocketCounts()
         self._idle: dict[_Pool, list[Connection]] = {}
         self._sweep_timer: asyncio.TimerHandle | None = None
@@ -117,6 +119,7 @@ class OutboundClient:
         return self._limits.sockets // 4
 
     async def close(self) -> None:
+        self._deadlines.close()
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
         for connections in self._idle.values():
@@ -254,7 +257,7 @@ class OutboundClient:
                 )
                 is_connected = True
                 _, connection = await self._loop.create_connection(
-                    lambda: Connection(self._loop),
+                    lambda: Connection(self._loop, self._deadlines),
                     sock=connected,
                     ssl=tls,
                     server_hostname=host if tls else None,

@@ -19,6 +19,7 @@ from cloudfinite.errors import SetupError
 MAX_ANSWER_BYTES = 16_384  # of a callback's answer; status and these say all that is ever used
 _MAX_HEAD_BYTES = 65_536  # interim heads included: the parser bounds each header and their number, not the sum
 _SWITCHING_PROTOCOLS = 101
+_DEADLINE_STEP_S = 0.1
 
 
 class Connection(BaseProtocol):
@@ -28,8 +29,9 @@ class Connection(BaseProtocol):
     complete. body_error says why the body ended early, "" when it did not.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, deadlines: Deadlines) -> None:
         super().__init__(loop)
+        self._deadlines = deadlines
         self.message: RawResponseMessage | None = None
         self.payload: StreamReader = EMPTY_PAYLOAD
         self.body_error = ""
@@ -68,12 +70,12 @@ class Connection(BaseProtocol):
             auto_decompress=False,
         )
         self._waiter = self._loop.create_future()
-        timer = self._loop.call_at(deadline, self._expire)
+        self._deadlines.watch(self, deadline)
         try:
             self.transport.write(request)
             await self._waiter
         finally:
-            timer.cancel()
+            self._deadlines.forget(self)
             self._waiter = None
 
     def rest(self) -> None:
@@ -127,7 +129,7 @@ class Connection(BaseProtocol):
                 exc = exc or early
         self._break("reset", exc or ConnectionResetError("the connection was closed"))
 
-    def _expire(self) -> None:
+    def expire(self) -> None:
         self._break("timeout", TimeoutError())
 
     # --- the end of an exchange -------------------------------------------------------------------------------------
@@ -149,6 +151,33 @@ class Connection(BaseProtocol):
             self._waiter.set_result(None)
         else:
             self._waiter.set_exception(exc)
+
+
+class Deadlines:
+    """Ends exchanges that last too long, to a tenth of a second: a timer for each would cost as much as its parsing."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._deadlines: dict[Connection, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self, connection: Connection, deadline: float) -> None:
+        self._deadlines[connection] = deadline
+        if self._timer is None:
+            self._timer = self._loop.call_later(_DEADLINE_STEP_S, self._look)
+
+    def forget(self, connection: Connection) -> None:
+        self._deadlines.pop(connection, None)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        for connection in [one for one, deadline in self._deadlines.items() if deadline <= now]:
+            connection.expire()
+        self._timer = self._loop.call_later(_DEADLINE_STEP_S, self._look) if self._deadlines else None
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""The tables of deliveries, their attempts, the targets they go to, and the secrets that sign for a bucket.
+"""The tables of deliveries, their bodies and attempts, the targets they go to, and the secrets that sign for a bucket.
 
 `target.wake_us` is when a deliverer should look at the target: when its next delivery is due, when its lease ends, or
 never (NULL). So what is due is found on one index however many deliveries wait behind paused or failing receivers.
@@ -34,14 +34,20 @@ delivery = Table(
     Column("created_us", BigInteger, nullable=False),
     Column("next_us", BigInteger, nullable=False),
     Column("ended_us", BigInteger),
-    # Last, so that lists and counts, which leave it out, need not walk over it.
-    Column("body", LargeBinary, nullable=False),
     _partial_index("delivery_new", "seq", where="state = 'waiting' AND sequence = 0"),
     _partial_index("delivery_due", "url", "next_us", where="state = 'waiting'"),
     Index("delivery_job", "job_id"),
     Index("delivery_list", "state", "seq"),
     Index("delivery_list_url", "url", "state", "seq"),
     sqlite_autoincrement=True,
+)
+
+# Apart, and written once: SQLite writes a whole row anew for each change of one of its columns.
+delivery_body = Table(
+    "delivery_body",
+    metadata,
+    Column("delivery_id", Text, primary_key=True),
+    Column("body", LargeBinary, nullable=False),
 )
 
 attempt = Table(

@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from typing import Any, Protocol, TypeAlias
 
 import sqlalchemy
@@ -30,6 +31,8 @@ CONNECT_ARGUMENTS: Mapping[str, Any] = {
 Sizes: TypeAlias = tuple[tuple[str, int], ...]  # how many items each list of a statement has
 
 _NAME = re.compile(r"(?<![:\w]):(\w+)")
+_INSERT = re.compile(r"(\s*INSERT\s.*?\sVALUES\s*)(\([^()]*\))([^:]*)", re.DOTALL)
+_ROWS = 128  # of values in one INSERT
 _IN_NOTHING = "(SELECT NULL WHERE 1 = 0)"
 
 
@@ -69,7 +72,9 @@ class Connection:
         if type(statement) is not TextClause or self._slow.engine.dispatch.before_cursor_execute:
             return self._slow.execute(statement, values)
         if isinstance(values, Sequence):
-            return self._run(statement.text, (), lambda cursor, words: cursor.executemany(words, values))
+            if self._is_postgres or (insert := _insert(statement.text)) is None:
+                return self._run(statement.text, (), lambda cursor, words: cursor.executemany(words, values))
+            return self._insert_rows(insert, values)
         return self.run(statement.text, _expanding(statement), values or {})
 
     def run(self, words: str, lists: frozenset[str], values: Mapping[str, Any]) -> Result:
@@ -80,6 +85,15 @@ class Connection:
             flat |= {f"{name}_{number}": item for number, item in enumerate(items)}
         sizes = tuple((name, len(values[name])) for name in sorted(lists))
         return self._run(words, sizes, lambda cursor, driver_words: cursor.execute(driver_words, flat))
+
+    def _insert_rows(self, insert: _Insert, values: Sequence[Mapping[str, Any]]) -> Result:
+        """In few statements: SQLite's driver gives up the GIL, and waits for it, at each of `executemany`."""
+        result = Result(insert.words, None, [], 0)
+        for start in range(0, len(values), _ROWS):
+            rows = values[start : start + _ROWS]
+            flat = [row[name] for row in rows for name in insert.names]
+            result.rowcount += self._run(insert.of_rows(len(rows)), (), partial(_execute, flat)).rowcount
+        return result
 
     def _run(self, words: str, sizes: Sizes, execute: Callable[[Any, str], object]) -> Result:
         driver_words = _driver_words(words, sizes, self._is_postgres)
@@ -110,6 +124,10 @@ class Connection:
         return DBAPIError.instance(
             words, None, exc, dialect.loaded_dbapi.Error, connection_invalidated=is_gone, dialect=dialect
         )
+
+
+def _execute(values: Sequence[Any], cursor: Any, words: str) -> None:
+    cursor.execute(words, values)
 
 
 class Result:
@@ -154,6 +172,31 @@ class Scalars(list[Any]):
 
     def all(self) -> list[Any]:
         return self
+
+
+@dataclass(frozen=True, slots=True)
+class _Insert:
+    """An INSERT of one row of named values, taken apart."""
+
+    words: str
+    start: str
+    row: str
+    end: str
+    names: tuple[str, ...]
+
+    @cache  # noqa: B019 – there are as many as statements in the code
+    def of_rows(self, size: int) -> str:
+        return f"{self.start}{', '.join([self.row] * size)}{self.end}"
+
+
+@cache
+def _insert(words: str) -> _Insert | None:
+    """None: it is none, or has more than one row of values."""
+    match = _INSERT.fullmatch(words)
+    if match is None:
+        return None
+    start, row, end = match.groups()
+    return _Insert(words, start, _NAME.sub("?", row), end, tuple(_NAME.findall(row)))
 
 
 @cache

@@ -305,7 +305,7 @@ def _sqlite_engine(path: Path, synchronous: str, *, read_only: bool = False) -> 
     # isolation_level None: we begin and end transactions; the driver would begin them late.
     engine = create_engine(
         f"sqlite:///{path}",
-        connect_args={"isolation_level": None, "check_same_thread": False, "timeout": 30},
+        connect_args={"isolation_level": None, "check_same_thread": False, "timeout": 30, "cached_statements": 512},
         **({"pool_size": _READERS, "max_overflow": 0} if read_only else {"poolclass": NullPool}),
     )
 

@@ -20,10 +20,11 @@ from cloudfinite.domain.delivery import Attempt, Delivery, DeliveryFilter, Deliv
 
 _INSERT = text("""
     INSERT INTO delivery (id, job_id, bucket, url, event, content_type, request_id, state, created_us, next_us,
-                          ended_us, body)
+                          ended_us)
     VALUES (:id, :job_id, :bucket, :url, :event, :content_type, :request_id, :state, :created_us, :next_us,
-            :ended_us, :body)""")
-_GET = text("SELECT * FROM delivery WHERE id = :id")
+            :ended_us)""")
+_INSERT_BODY = text("INSERT INTO delivery_body (delivery_id, body) VALUES (:id, :body)")
+_GET = text("SELECT * FROM delivery JOIN delivery_body ON delivery_id = id WHERE id = :id")
 _ATTEMPTS = text("SELECT * FROM attempt WHERE delivery_id = :id ORDER BY seq")
 
 _REPLAY = text("""
@@ -35,6 +36,9 @@ _ENDED = text("""
 _PURGED = text("SELECT id FROM delivery WHERE state = :state AND created_us < :before ORDER BY seq LIMIT :n")
 _DELETE = text("DELETE FROM delivery WHERE id IN :ids").bindparams(bindparam("ids", expanding=True))
 _DELETE_ATTEMPTS = text("DELETE FROM attempt WHERE delivery_id IN :ids").bindparams(bindparam("ids", expanding=True))
+_DELETE_BODIES = text("DELETE FROM delivery_body WHERE delivery_id IN :ids").bindparams(
+    bindparam("ids", expanding=True)
+)
 
 _TARGET = text("SELECT * FROM target WHERE url = :url")
 _TARGETS = text("SELECT * FROM target WHERE url > :after ORDER BY url LIMIT :n")
@@ -64,7 +68,7 @@ _LOCK_BUCKET_SECRETS = Both.of("SELECT secrets FROM bucket_signing WHERE bucket 
 _SET_BUCKET_SECRETS = text("UPDATE bucket_signing SET secrets = :secrets WHERE bucket = :bucket")
 
 _ENDED_STATES = (DeliveryState.FAILED, DeliveryState.REFUSED)
-_LISTED = select(*(column for column in delivery.c if column.name != "body"))
+_LISTED = select(delivery)
 
 
 class SqlDeliveryRows(SqlTargetRows):
@@ -85,12 +89,12 @@ class SqlDeliveryRows(SqlTargetRows):
                 "created_us": to_us(item.created_at),
                 "next_us": to_us(item.next_at) + ahead_us,
                 "ended_us": optional_us(item.ended_at),
-                "body": item.body,
             }
             for item in deliveries
         ]
         if values:
             self._db.execute(_INSERT, values)
+            self._db.execute(_INSERT_BODY, [{"id": item.id, "body": item.body} for item in deliveries])
 
     def get(self, delivery_id: str) -> Delivery | None:
         row = self._db.execute(_GET, {"id": delivery_id}).one_or_none()
@@ -212,5 +216,6 @@ class SqlDeliveryRows(SqlTargetRows):
             found += self._db.execute(_PURGED, values).scalars()
         if found:
             self._db.execute(_DELETE_ATTEMPTS, {"ids": found})
+            self._db.execute(_DELETE_BODIES, {"ids": found})
             self._db.execute(_DELETE, {"ids": found})
         return len(found)

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import BindParameter, Row, Text, TextClause, bindparam, text
 
@@ -29,6 +29,10 @@ from cloudfinite.domain.delivery import (
 )
 
 
+def _list_of(name: str) -> BindParameter[Any]:
+    return bindparam(name, expanding=True, type_=Text())
+
+
 @dataclass(frozen=True, slots=True)
 class Both:
     """One statement in the two dialects' words: SQLite is told its index, PostgreSQL locks rows."""
@@ -44,8 +48,24 @@ class Both:
             kind, _, value = part.partition(":")
             sqlite = sqlite.replace(f"{{{part}}}", f"INDEXED BY {value}" if kind == "by" else "")
             postgres = postgres.replace(f"{{{part}}}", "" if kind == "by" else value)
-        expanding: list[BindParameter[Any]] = [bindparam(name, expanding=True, type_=Text()) for name in lists]
+        expanding = [_list_of(name) for name in lists]
         return cls(text(sqlite).bindparams(*expanding), text(postgres).bindparams(*expanding))
+
+    @classmethod
+    def of_rows(cls, words: str, **types: str) -> Both:
+        """A change of many rows as one statement: SQLite's driver gives up the GIL, and waits for it, at each.
+
+        `{rows}` marks the place of the table of what is given, `:rows` as JSON, `{<name>}` its columns.
+        """
+        columns = ", ".join(f"{name} {kind}" for name, kind in types.items())
+        sqlite = words.format(
+            rows="json_each(:rows) AS given", **{name: f"(given.value ->> '{name}')" for name in types}
+        )
+        postgres = words.format(
+            rows=f"json_to_recordset(CAST(:rows AS json)) AS given ({columns})",
+            **{name: f"given.{name}" for name in types},
+        )
+        return cls(text(sqlite), text(postgres))
 
 
 # --- new deliveries
@@ -55,19 +75,26 @@ _NEW = Both.of(f"""
     SELECT seq, id, url FROM delivery {{by:delivery_new}} WHERE state = 'waiting' AND sequence = 0
         AND NOT {_HELD_ELSEWHERE}
     ORDER BY seq LIMIT :n {{lock:FOR UPDATE OF delivery SKIP LOCKED}}""")
-_NEW_GIVEN = Both.of(
-    f"""
-    SELECT seq, id, url FROM delivery WHERE id IN :ids AND state = 'waiting' AND sequence = 0 AND NOT {_HELD_ELSEWHERE}
-    ORDER BY seq {{lock:FOR UPDATE OF delivery SKIP LOCKED}}""",
-    ["ids"],
+_GIVEN = f"""
+    SELECT seq, id, url FROM delivery WHERE id IN :ids AND state || '' = 'waiting' AND sequence = 0
+        AND NOT {_HELD_ELSEWHERE}
+    ORDER BY seq"""
+_NEW_GIVEN = text(f"{_GIVEN} FOR UPDATE OF delivery SKIP LOCKED").bindparams(_list_of("ids"))
+# One row of JSON: SQLite's driver gives up the GIL, and waits for it, at each row.
+_NEW_GIVEN_SQLITE = text(f"""
+    SELECT json_group_array(json_array(seq, id, url))
+    FROM ({_GIVEN.replace(":ids", "(SELECT value FROM json_each(:ids))")})""")
+_NUMBER = Both.of_rows(
+    "UPDATE delivery SET sequence = {sequence} FROM {rows} WHERE delivery.seq = {seq}", sequence="bigint", seq="bigint"
 )
-_NUMBER = text("UPDATE delivery SET sequence = :sequence WHERE seq = :seq")
 
 # --- targets
 _ADD_TARGET = text("INSERT INTO target (url) VALUES (:url) ON CONFLICT (url) DO NOTHING")
 # The order of URLs is that of their characters, as Python sorts them, whatever the database's own is.
 _LOCK = Both.of('SELECT * FROM target WHERE url IN :urls ORDER BY url {lock:COLLATE "C" FOR UPDATE}', ["urls"])
-_ADVANCE = text("UPDATE target SET next_sequence = :next WHERE url = :url")
+_ADVANCE = Both.of_rows(
+    "UPDATE target SET next_sequence = {next} FROM {rows} WHERE target.url = {url}", next="bigint", url="text"
+)
 _SET_WAKE = text("UPDATE target SET wake_us = :wake WHERE url = :url")
 _LEASE = text("""
     UPDATE target SET lease_owner = :owner, lease_token = lease_token + 1, wake_us = :until
@@ -83,17 +110,28 @@ _OWNED = text("SELECT url FROM target WHERE lease_owner = :owner")
 _LEASED = text("SELECT url FROM target WHERE lease_owner IS NOT NULL")
 _RELEASE = text("UPDATE target SET lease_owner = NULL, wake_us = :wake WHERE url = :url")
 _HELD = text("SELECT url FROM target WHERE url = :url AND lease_owner = :owner AND lease_token = :token")
-_LEARN = text("""
-    UPDATE target SET state = :state, paused_reason = :paused_reason, failures_in_row = :failures_in_row,
-        failing_since_us = :failing_since_us, last_success_us = :last_success_us, open_until_us = :open_until_us
-    WHERE url = :url AND lease_owner = :owner AND lease_token = :token""")
+_LEARN = Both.of_rows(
+    """
+    UPDATE target SET state = {state}, paused_reason = {paused_reason}, failures_in_row = {failures_in_row},
+        failing_since_us = {failing_since_us}, last_success_us = {last_success_us}, open_until_us = {open_until_us}
+    FROM {rows} WHERE target.url = {url} AND lease_owner = {owner} AND lease_token = {token}""",
+    state="text",
+    paused_reason="text",
+    failures_in_row="integer",
+    failing_since_us="bigint",
+    last_success_us="bigint",
+    open_until_us="bigint",
+    url="text",
+    owner="text",
+    token="bigint",
+)
 _NEXT_WAKE = text("SELECT min(wake_us) FROM target")
 
 # --- due deliveries
 _DUE = Both.of(
     """
-    SELECT * FROM delivery {by:delivery_due} WHERE state = 'waiting' AND url = :url AND next_us <= :now
-        AND sequence > 0 AND id NOT IN :exclude
+    SELECT * FROM delivery {by:delivery_due} JOIN delivery_body ON delivery_id = id
+    WHERE state = 'waiting' AND url = :url AND next_us <= :now AND sequence > 0 AND id NOT IN :exclude
     ORDER BY next_us, seq LIMIT :n""",
     ["exclude"],
 )
@@ -109,13 +147,29 @@ _ATTEMPT = text("""
     VALUES (:delivery_id, :number, :started_us, :outcome, :status, :dns_us, :connect_us, :total_us,
             :response_head, :response_body, :message)""")
 # Whoever made a POST tells the truth of it, lease or not: an answered delivery is delivered.
-_DELIVERED = text("""
-    UPDATE delivery SET state = 'delivered', attempts = attempts + 1, ended_us = :now
-    WHERE id = :id AND state <> 'delivered'""")
-_RETRY = text("UPDATE delivery SET attempts = attempts + 1, next_us = :next WHERE id = :id AND state = 'waiting'")
-_END = text("""
-    UPDATE delivery SET state = :state, attempts = attempts + 1, ended_us = :now
-    WHERE id = :id AND state = 'waiting'""")
+# `state || ''`: SQLite would rather walk all that wait than look up the few that are given.
+_DELIVERED = Both.of_rows(
+    """
+    UPDATE delivery SET state = 'delivered', attempts = attempts + 1, ended_us = {now}
+    FROM {rows} WHERE delivery.id = {id} AND delivery.state <> 'delivered'""",
+    id="text",
+    now="bigint",
+)
+_RETRY = Both.of_rows(
+    """
+    UPDATE delivery SET attempts = attempts + 1, next_us = {next}
+    FROM {rows} WHERE delivery.id = {id} AND delivery.state || '' = 'waiting'""",
+    id="text",
+    next="bigint",
+)
+_END = Both.of_rows(
+    """
+    UPDATE delivery SET state = {state}, attempts = attempts + 1, ended_us = {now}
+    FROM {rows} WHERE delivery.id = {id} AND delivery.state || '' = 'waiting'""",
+    id="text",
+    now="bigint",
+    state="text",
+)
 
 # --- figures
 _WAITING = text("SELECT count(*) FROM delivery WHERE state = 'waiting'")
@@ -130,6 +184,14 @@ _SILENT_HOLDER = Both.of("""
 
 _A_SECOND_US = 1_000_000
 _LOCKED = 256  # targets in one statement
+
+
+class _New(NamedTuple):
+    """A delivery without a number yet."""
+
+    seq: int
+    id: str
+    url: str
 
 
 class SqlTargetRows:
@@ -161,6 +223,9 @@ class SqlTargetRows:
     def _execute(self, statement: Both, **values: Any) -> Any:
         return self._db.execute(statement.postgres if is_postgres(self._db) else statement.sqlite, values)
 
+    def _execute_rows(self, statement: Both, rows: Sequence[Mapping[str, Any]]) -> Any:
+        return self._execute(statement, rows=json.dumps(rows))
+
     # --- admit ------------------------------------------------------------------------------------------------------
 
     def admit(
@@ -174,10 +239,10 @@ class SqlTargetRows:
     ) -> Admission:
         values = {"owner": owner, "now": self._steady_us}
         if ids:
-            rows = self._execute(_NEW_GIVEN, ids=list(ids), **values).all()
+            rows = self._given(ids, values)
         else:
-            rows = self._execute(_NEW, n=limit, **values).all() if limit else []
-        new: dict[str, list[Row[Any]]] = {}
+            rows = [_New(*row) for row in self._execute(_NEW, n=limit, **values)] if limit else []
+        new: dict[str, list[_New]] = {}
         for row in rows:
             new.setdefault(row.url, []).append(row)
         targets = self._ensure(new, leave)
@@ -192,9 +257,15 @@ class SqlTargetRows:
         leases = self._lease(leased, owner, lease) if leased else []
         return Admission(leases, sequences, is_complete, frozenset(() if ids else new))
 
+    def _given(self, ids: Sequence[str], values: Mapping[str, Any]) -> list[_New]:
+        if is_postgres(self._db):
+            return [_New(*row) for row in self._db.execute(_NEW_GIVEN, {"ids": list(ids), **values}).all()]
+        words = self._db.execute(_NEW_GIVEN_SQLITE, {"ids": json.dumps(ids), **values}).scalar_one()
+        return [_New(*row) for row in json.loads(words)]
+
     def _number(
         self,
-        new: Mapping[str, Sequence[Row[Any]]],
+        new: Mapping[str, Sequence[_New]],
         targets: Mapping[str, Row[Any]],
         owner: str,
         room: int,
@@ -212,8 +283,8 @@ class SqlTargetRows:
             if self._attend(targets[url], owner, can_lease=len(leased) < room):
                 leased.append(url)
         if numbers:
-            self._db.execute(_ADVANCE, advances)
-            self._db.execute(_NUMBER, numbers)
+            self._execute_rows(_ADVANCE, advances)
+            self._execute_rows(_NUMBER, numbers)
         return leased
 
     def _attend(self, target: Row[Any], owner: str, *, can_lease: bool) -> bool:
@@ -299,7 +370,7 @@ class SqlTargetRows:
             self._db.execute(_ATTEMPT, [_attempt_values(result) for result in results])
         self._follow(sorted(results, key=lambda result: result.attempt.delivery_id))
         learnt = [self._target_values(lease, as_of) for lease in sorted(leases, key=lambda lease: lease.target.url)]
-        if not learnt or self._db.execute(_LEARN, learnt).rowcount == len(learnt):
+        if not learnt or self._execute_rows(_LEARN, learnt).rowcount == len(learnt):
             return set()
         return {values["url"] for values in learnt if self._db.execute(_HELD, values).scalar() is None}
 
@@ -317,7 +388,7 @@ class SqlTargetRows:
                     ended.append({"id": key, "now": now, "state": result.state.value})
         for statement, values in ((_DELIVERED, delivered), (_RETRY, retried), (_END, ended)):
             if values:
-                self._db.execute(statement, values)
+                self._execute_rows(statement, values)
 
     # --- figures ----------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import partial
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -34,7 +33,8 @@ from cloudfinite.service.targets import HeldTarget, TargetLimits
 
 log = structlog.get_logger()
 
-_FRESH = 1_000  # deliveries handed over in memory; more are read from the store
+_FRESH = 2_000  # deliveries handed over in memory, and as many that are due; more are read from the store
+_MOST_READY = 128  # per target
 _TRUSTED_SHARE = 4  # a quarter of the sockets is kept for receivers that answered lately
 _HELD_PER_SLOT = 2  # targets held at once: enough that slots are never empty for want of a look at the store
 _CROWDED_S = 0.1  # between looks when more targets wait than can be held
@@ -81,7 +81,7 @@ class Deliverer:
         self._signer = signer
         self._owner = owner
         self._settings = settings
-        self._metrics = DelivererMetrics(registry)
+        self._metrics = DelivererMetrics(registry, lambda: len(self._attempts))
         self._clock = clock
         self._monotonic = monotonic
         self._jitter = jitter
@@ -200,12 +200,18 @@ class Deliverer:
         self._unreleased |= self._holdings.let_go()
         room = max(0, most - len(self._holdings))
         leave = sorted(self._unreleased)
-        fill = [(held.url, READY - len(held.ready), held.known) for held in self._holdings.take_hungry()]
+        most_ready = self._most_ready
+        fill = [(held.url, most_ready - len(held.ready), held.known) for held in self._holdings.take_hungry()]
         if not (fresh or is_scan or leave or fill):
             return None
         if is_scan:
             self._scan_at = now + self._settings.poll.total_seconds()
         return Wanted(tuple(delivery.id for delivery in fresh), is_scan, room, fill, leave)
+
+    @property
+    def _most_ready(self) -> int:
+        """Due deliveries in memory per target: a backlog of few targets need not be read from the store in bits."""
+        return max(READY, min(_MOST_READY, _FRESH // max(1, len(self._holdings))))
 
     def _take_in(self, found: Found, fresh: Sequence[Delivery], versions: dict[str, int]) -> None:
         now, wall = self._monotonic(), self._clock()
@@ -216,22 +222,23 @@ class Deliverer:
                 held.adopt(lease, now, wall)
                 adopted.add(url)
             else:
-                self._holdings.add(HeldTarget(lease, self._settings.limits, now, wall))
-                versions[url] = 0
+                self._holdings.add(HeldTarget(lease, self._settings.limits, now, wall, more_at=None))
         for url, (deliveries, wait) in found.due.items():
             if held := self._holdings.get(url):
-                known = set(held.known)
-                is_stale = held.version != versions.get(url)
                 # Under a lease taken anew even what was under way is read as due, and may have ended since.
-                if not (is_stale and url in adopted):
-                    held.ready += (delivery for delivery in deliveries if delivery.id not in known)
-                held.more_at = 0.0 if is_stale else (None if wait is None else now + wait.total_seconds())
+                if url in adopted and held.version != versions.get(url):
+                    held.more_in(0.0, now)
+                    continue
+                held.ready.update((one.id, one) for one in deliveries if not held.knows(one.id))
+                if wait is not None:
+                    held.more_in(wait.total_seconds(), now)
         touched = set(found.due)
         for url in found.admission.urls - found.due.keys():
             if held := self._holdings.get(url):  # another process made deliveries for a target that we hold
                 held.more_in(0.0, now)
                 touched.add(url)
         is_elsewhere = False
+        most_ready = self._most_ready
         for delivery in fresh:
             sequence = found.admission.sequences.get(delivery.id)
             held = self._holdings.get(delivery.url)
@@ -242,8 +249,8 @@ class Deliverer:
             if held.knows(delivery.id):
                 continue
             is_next = held.more_at is None or held.more_at > now
-            if is_next and len(held.ready) < READY:
-                held.ready.append(replace(delivery, sequence=sequence))
+            if is_next and len(held.ready) < most_ready:
+                held.ready[delivery.id] = replace(delivery, sequence=sequence)
             else:
                 held.more_in(0.0, now)
         if is_elsewhere:
@@ -282,21 +289,22 @@ class Deliverer:
             self._start_attempt(target)
 
     def _start_attempt(self, held: HeldTarget) -> None:
-        delivery = held.ready.popleft()
+        _, delivery = held.ready.popitem(last=False)
         held.start(delivery.id, self._monotonic())
         is_untrusted = not held.is_trusted
         self._untrusted += is_untrusted
         task = asyncio.get_running_loop().create_task(self._attempt(held, delivery), name=delivery.id)
         self._attempts.add(task)
-        self._metrics.in_flight.set(len(self._attempts))
-        task.add_done_callback(partial(self._attempt_ended, is_untrusted))
+        task.add_done_callback(self._freed_trusted if held.is_trusted else self._freed_other)
         self._holdings.arrange(held)
 
-    def _attempt_ended(self, was_untrusted: bool, task: asyncio.Task[None]) -> None:
-        self._untrusted -= was_untrusted
+    def _freed_trusted(self, task: asyncio.Task[None]) -> None:
         self._attempts.discard(task)
-        self._metrics.in_flight.set(len(self._attempts))
         self._start_attempts()
+
+    def _freed_other(self, task: asyncio.Task[None]) -> None:
+        self._untrusted -= 1
+        self._freed_trusted(task)
 
     # --- one attempt ------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -10,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 class DelivererMetrics:
     """Of the attempts of one process."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, in_flight: Callable[[], int]) -> None:
         attempts = Counter(
             "cloudfinite_delivery_attempts", "Attempts by class of their end", ["outcome"], registry=registry
         )
@@ -22,7 +23,7 @@ class DelivererMetrics:
             buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 600, 7200, 86_400),
             registry=registry,
         )
-        self.in_flight = Gauge("cloudfinite_deliveries_in_flight", "Attempts under way here", registry=registry)
+        Gauge("cloudfinite_deliveries_in_flight", "Attempts under way here", registry=registry).set_function(in_flight)
         self.paused = Counter("cloudfinite_targets_paused", "Targets that were paused", registry=registry)
 
 

@@ -117,9 +117,11 @@ class Holdings:
     # --- hunger, leave ----------------------------------------------------------------------------------------------
 
     def take_hungry(self) -> list[HeldTarget]:
-        """Those that want more from the store, once."""
+        """Those that want more from the store, once; whatever is noted from now on is news."""
         found = [held for held in map(self._held.get, self._hungry) if held is not None]
         self._hungry.clear()
+        for held in found:
+            held.more_at = None
         return found
 
     def starve(self, urls: set[str]) -> None:

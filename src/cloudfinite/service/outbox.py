@@ -10,7 +10,7 @@ from cloudfinite.domain.delivery import Admission, AttemptResult, Delivery, Sign
 from cloudfinite.ports import Transaction
 
 BATCH = 256  # deliveries admitted per transaction
-READY = 16  # due deliveries in memory per target, bodies and all
+READY = 16  # due deliveries in memory per target at least, bodies and all
 
 
 @dataclass(frozen=True, slots=True)

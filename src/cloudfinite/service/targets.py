@@ -5,7 +5,7 @@ Pure decisions by the monotonic clock, which nobody sets; the wall's clock only 
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -39,17 +39,19 @@ _WINDOW_GROWTH = 0.5
 
 @dataclass(slots=True)
 class HeldTarget:
-    """`ready` are due deliveries in memory; `more_at` is when the store has more (0: now, None: it has none).
+    """`ready` are due deliveries in memory, the next one first.
+
+    more_at is when the store has more of them (0: now, None: it has none).
 
     unrecorded are those whose attempt has ended but is not yet in the store, which still shows them as due. version
-    changes with each thing that may make `more_at` stale. is_ending: no more attempts, to be let go of.
+    changes with each attempt that is recorded. is_ending: no more attempts, to be let go of.
     """
 
     lease: TargetLease
     limits: TargetLimits
     now: float
     wall: datetime
-    ready: deque[Delivery] = field(default_factory=deque)
+    ready: OrderedDict[str, Delivery] = field(default_factory=OrderedDict)
     in_flight: set[str] = field(default_factory=set)
     unrecorded: set[str] = field(default_factory=set)
     more_at: float | None = 0.0
@@ -93,14 +95,10 @@ class HeldTarget:
     @property
     def known(self) -> list[str]:
         """The deliveries that need not be asked for."""
-        return [*self.in_flight, *self.unrecorded, *(delivery.id for delivery in self.ready)]
+        return [*self.in_flight, *self.unrecorded, *self.ready]
 
     def knows(self, delivery_id: str) -> bool:
-        return (
-            delivery_id in self.in_flight
-            or delivery_id in self.unrecorded
-            or any(delivery.id == delivery_id for delivery in self.ready)
-        )
+        return delivery_id in self.in_flight or delivery_id in self.unrecorded or delivery_id in self.ready
 
     @property
     def is_trusted(self) -> bool:
@@ -166,7 +164,6 @@ class HeldTarget:
 
     def more_in(self, wait_s: float, now: float) -> None:
         """Note that the store will have something due then."""
-        self.version += 1
         self.more_at = now + wait_s if self.more_at is None else min(self.more_at, now + wait_s)
 
     def neutral(self, delivery_id: str, now: float) -> None:

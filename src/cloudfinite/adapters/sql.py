@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, partial
+from itertools import chain
+from operator import itemgetter
 from typing import Any, Protocol, TypeAlias
 
 import sqlalchemy
@@ -32,7 +34,7 @@ Sizes: TypeAlias = tuple[tuple[str, int], ...]  # how many items each list of a 
 
 _NAME = re.compile(r"(?<![:\w]):(\w+)")
 _INSERT = re.compile(r"(\s*INSERT\s.*?\sVALUES\s*)(\([^()]*\))([^:]*)", re.DOTALL)
-_ROWS = 128  # of values in one INSERT
+_ROWS = 256  # of values in one INSERT
 _IN_NOTHING = "(SELECT NULL WHERE 1 = 0)"
 
 
@@ -91,7 +93,7 @@ class Connection:
         result = Result(insert.words, None, [], 0)
         for start in range(0, len(values), _ROWS):
             rows = values[start : start + _ROWS]
-            flat = [row[name] for row in rows for name in insert.names]
+            flat = [*chain.from_iterable(map(insert.pick, rows))]
             result.rowcount += self._run(insert.of_rows(len(rows)), (), partial(_execute, flat)).rowcount
         return result
 
@@ -182,7 +184,7 @@ class _Insert:
     start: str
     row: str
     end: str
-    names: tuple[str, ...]
+    pick: Callable[[Mapping[str, Any]], tuple[Any, ...]]
 
     @cache  # noqa: B019 – there are as many as statements in the code
     def of_rows(self, size: int) -> str:
@@ -196,7 +198,10 @@ def _insert(words: str) -> _Insert | None:
     if match is None:
         return None
     start, row, end = match.groups()
-    return _Insert(words, start, _NAME.sub("?", row), end, tuple(_NAME.findall(row)))
+    names = _NAME.findall(row)
+    if len(names) < 2:  # itemgetter gives no tuple for one
+        return None
+    return _Insert(words, start, _NAME.sub("?", row), end, itemgetter(*names))
 
 
 @cache

@@ -57,7 +57,8 @@ class Recorder:
         """Commit attempts. While the store cannot take them they wait here, and their targets with them."""
         targets = {held.url: held for held, _ in ended}
         self._since = self._monotonic()
-        lost = await self._commit([result for _, result in ended], list(targets.values()))
+        news = [held for held in targets.values() if held.has_news(self._since)]
+        lost = await self._commit([result for _, result in ended], news)
         self._since = None
         now = self._monotonic()
         for held, result in ended:

@@ -35,6 +35,7 @@ class TargetLimits:
 
 _SLOWED_BY = frozenset({429, 502, 503, 504})  # answers of a receiver that has too much to do
 _WINDOW_GROWTH = 0.5
+_NEWS_S = 1.0
 
 
 @dataclass(slots=True)
@@ -64,6 +65,8 @@ class HeldTarget:
     _closed_until: float = float("-inf")
     _last_success: float = float("-inf")
     _succeeded_at: datetime | None = None  # not yet in the lease
+    _is_told: bool = False
+    _told_at: float = float("-inf")
     _failing_since: float | None = None
     _outcomes: deque[tuple[float, bool]] = field(default_factory=deque)
 
@@ -171,11 +174,16 @@ class HeldTarget:
         self.in_flight.discard(delivery_id)
         self.used_at = now
 
+    def has_news(self, now: float) -> bool:
+        """Whether the store is to be told what was learnt: a success more is news once a second."""
+        return not self._is_told or now - self._told_at >= _NEWS_S
+
     def lease_as_of(self, now: float, wall: datetime) -> TargetLease:
-        """The lease with what was learnt under it. `open_until` is told by the wall's clock as it is now."""
+        """The lease with what was learnt under it, to be told. `open_until` is by the wall's clock as it is now."""
         if self.target.open_until is not None:
             self._learn(open_until=wall + timedelta(seconds=max(0.0, self._closed_until - now)))
         self._learn()
+        self._is_told, self._told_at = True, now
         return self.lease
 
     def adopt(self, lease: TargetLease, now: float, wall: datetime) -> None:
@@ -204,6 +212,7 @@ class HeldTarget:
         self.ready.clear()
 
     def _learn(self, **changes: object) -> None:
+        self._is_told &= not changes
         if self._succeeded_at is not None:
             changes["last_success_at"], self._succeeded_at = self._succeeded_at, None
         if not changes:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _PR_SET_PDEATHSIG = 1
 _TRACE_CHARACTERS = 8_000
-_NEAR_LIMIT = 0.85  # of the memory limit: measured use is half of it
+_NEAR_LIMIT = 0.85  # Of the memory limit; docs/ocr.md says how much of it reading takes.
 
 
 def main() -> None:

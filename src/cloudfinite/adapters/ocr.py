@@ -42,7 +42,8 @@ def engine_table() -> dict[str, dict[str, str | int | float]]:
     """What each Type of the built-in engine means: models, limits, and what docs/ocr.md measured of it.
 
     page_px: longest side of a page that is read; detector: how it is scaled to find lines; line_px: least width a line
-    is read with; speed: pages in the time that rapidocr alone needs for one; word_f1: on the same pages.
+    is read with; line_squeeze: how much narrower longer ones are made; speed: pages in the time that rapidocr alone
+    needs for one; word_f1: on the same pages.
     """
     from cloudfinite.adapters.ocr_rapid import MEASURED, MODES
 
@@ -50,11 +51,13 @@ def engine_table() -> dict[str, dict[str, str | int | float]]:
     for mode in OcrMode:
         options = MODES[mode]
         enlarged = f"shorter side to {options.shorter_side_px}, longer to {options.longer_side_px} at most"
+        unlimited = "" if options.most_side_px else "; larger as they are"
         table[mode.value] = {
             "model": "PP-OCRv6 small",
             "page_px": options.page_side_px,
-            "detector": f"longer side to {options.most_side_px}" if options.most_side_px else enlarged,
+            "detector": enlarged + unlimited if options.shorter_side_px else f"longer side to {options.most_side_px}",
             "line_px": options.line_width_px,
+            "line_squeeze": options.line_squeeze,
             "tiling": "none",
             "speed": MEASURED[mode][0],
             "word_f1": MEASURED[mode][1],

@@ -18,6 +18,7 @@ _TALL_SHARE = 0.5
 # The line classifier is less sure than reading: on dense Latin text it took up to 0.58 of an upright page for turned.
 _FLIPPED_SHARE = 0.3
 _SAMPLE_LINES = 6
+_SAMPLE_LENGTH = 8  # Times a line's height.
 _SAMPLE_CELLS = 8
 _LEAST_CONFIDENCE = 0.75  # Below, neither way reads: a script the engine does not know, or a blurred photograph.
 _LEAST_MARGIN = 0.1
@@ -66,7 +67,7 @@ def page_angle(lines: Sequence[FoundLine], read: ReadCrops, *, is_sure_to_look: 
         return 0
     on_side = _lies_on_side(lines)
     chosen = sorted((line for line in lines if line.is_tall == on_side), key=lambda line: -line.length_px)
-    crops = [line.crop for line in chosen[:_SAMPLE_LINES]]
+    crops = [_beginning(line.crop) for line in chosen[:_SAMPLE_LINES]]
     as_found = read(crops)
     turned = read([half_turn(crop) for crop in crops])
     gain = _mean(turned) - _mean(as_found)
@@ -122,6 +123,11 @@ def _is_vertical_writing(crops: Sequence[Pixels], texts: Sequence[ReadText], rea
 def is_east_asian(text: str) -> bool:
     """Whether there is a Han or kana character in it."""
     return any("\u3040" <= character <= "\u30ff" or "\u3400" <= character <= "\u9fff" for character in text)
+
+
+def _beginning(crop: Pixels) -> Pixels:
+    """As much of a line as tells which way up it is: a line costs by its length."""
+    return np.ascontiguousarray(crop[:, : _SAMPLE_LENGTH * crop.shape[0]])
 
 
 def _cell(crop: Pixels, centre: float) -> Pixels:

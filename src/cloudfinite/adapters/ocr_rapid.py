@@ -41,11 +41,12 @@ from cloudfinite.errors import EngineFailed, UnsupportedOption
 # Measured, with what failed, in docs/ocr.md. No weights are made for handwriting.
 MODES = {
     OcrMode.GENERAL: ModeOptions(),
-    OcrMode.ACCURATE: ModeOptions(page_side_px=3000),
-    OcrMode.EFFICIENT: ModeOptions(most_side_px=1280, line_width_px=160),
-    OcrMode.FAST: ModeOptions(most_side_px=960, line_width_px=160),
+    OcrMode.ACCURATE: ModeOptions(page_side_px=3000, most_side_px=0),
+    OcrMode.EFFICIENT: ModeOptions(shorter_side_px=0, most_side_px=1280, line_width_px=160),
+    OcrMode.FAST: ModeOptions(shorter_side_px=0, most_side_px=960, line_width_px=160, line_squeeze=0.8),
     OcrMode.HANDWRITING: ModeOptions(),
 }
+_AS_THEY_ARE = ModeOptions(line_width_px=0, line_squeeze=1.0)  # Cells and samples that tell which way up a page is.
 
 # Speed ÷ rapidocr alone (one core) and word F1, on the pages that docs/ocr.md names. Handwriting is read as general.
 MEASURED = {
@@ -120,7 +121,7 @@ class RapidEngine:
         options = MODES[request.mode]
         height_px, width_px = pixels.shape[:2]
         found = self._nets.find_lines(pixels, options)
-        angle = page_angle([box.line for box in found], lambda crops: self._nets.read_crops(crops, 0))
+        angle = page_angle([box.line for box in found], lambda crops: self._nets.read_crops(crops, _AS_THEY_ARE))
         turn = PageTurn(angle, width_px, height_px)
         if angle:
             found = self._nets.turn_lines(found, turn)
@@ -146,14 +147,14 @@ class RapidEngine:
 
     def _read_boxes(self, found: Sequence[FoundBox], request: OcrRequest) -> tuple[list[FoundBox], list[ReadText]]:
         """Read the lines; one that the classifier turned and that reads badly is read as it was found, too."""
-        least_width_px = MODES[request.mode].line_width_px
+        options = MODES[request.mode]
         boxes = list(found)
         texts = self._nets.read_crops(
-            [box.upright_crop for box in found], least_width_px, wants_places=request.wants_characters
+            [box.upright_crop for box in found], options, wants_places=request.wants_characters
         )
         for index, (box, text) in enumerate(zip(found, texts, strict=True)):
             if box.should_flip and text.confidence < _DOUBTFUL_SCORE:
-                (other,) = self._nets.read_crops([box.line.crop], least_width_px, wants_places=request.wants_characters)
+                (other,) = self._nets.read_crops([box.line.crop], options, wants_places=request.wants_characters)
                 if other.confidence > text.confidence:
                     boxes[index], texts[index] = box.unflipped(), other
         return boxes, texts

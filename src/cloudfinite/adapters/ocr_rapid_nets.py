@@ -23,8 +23,13 @@ from cloudfinite.errors import EngineFailed
 _SMALLEST_SIDE_PX = 30  # rapidocr's min_side_len.
 _STRIP_RATIO = 8  # rapidocr's width_height_ratio; it pads flat strips, and tall ones are padded here.
 _GRID_PX = 32  # Sides are multiples of it, as the detector wants them.
-_KEPT_SHAPES = 128
+# How many pieces of machine code OpenVINO keeps of each kind; a shape needs one for each operation of the network.
+# All the shapes of lines and of batches for the classifier fit, there are some 30; of pages, the last few.
+_KEPT = {"det": 128, "cls": 512, "rec": 2048}
 _LINE_PX = 48  # What a line is scaled to before it is recognised.
+_WIDTH_GROWTH = 1.15  # From one width of lines to the next.
+_WIDTH_STEP_PX = 16
+_NARROWEST_PX = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +38,16 @@ class ModeOptions:
 
     page_side_px: larger pages are scaled down to it first. shorter_side_px: small pages are enlarged for the detector
     until their shorter side has it, or the longer one longer_side_px; 0 is never. most_side_px: for the detector,
-    larger pages are scaled down to it. line_width_px: a line is given to the recogniser at least as wide (it is 48
-    high), the rest blank.
+    larger pages are scaled down to it; 0 is never. line_width_px: a line is given to the recogniser at least as wide
+    (it is 48 high), the rest blank. line_squeeze: wider ones are made narrower by it, their letters with them.
     """
 
     page_side_px: int = 2000
     shorter_side_px: int = 736
     longer_side_px: int = 1600
-    most_side_px: int = 0
+    most_side_px: int = 1600
     line_width_px: int = 192
+    line_squeeze: float = 0.9
 
     def detector_ratio(self, width_px: int, height_px: int) -> float:
         """By how much a page is scaled for the detector.
@@ -49,9 +55,23 @@ class ModeOptions:
         rapidocr itself knows no longer_side_px and enlarges the letters of strips to 300 pixels and more.
         """
         shorter, longer = sorted((width_px, height_px))
-        if self.most_side_px:
-            return min(1.0, self.most_side_px / longer)
+        if 0 < self.most_side_px < longer:
+            return self.most_side_px / longer
         return max(1.0, min(self.shorter_side_px / shorter, self.longer_side_px / longer))
+
+    def line_size(self, length_by_height: float) -> tuple[int, int]:
+        """How long a line's picture is made for the recogniser, and how wide it is with its blank rest."""
+        natural = math.ceil(length_by_height * _LINE_PX)
+        length = max(min(natural, self.line_width_px), math.ceil(natural * self.line_squeeze))
+        return length, line_width(max(length, self.line_width_px))
+
+
+def line_width(least_px: int) -> int:
+    """The next of the few widths that lines may have, so that OpenVINO prepares some 25 shapes and no more."""
+    width = _NARROWEST_PX
+    while width < least_px:
+        width += max(_WIDTH_STEP_PX, int(width * (_WIDTH_GROWTH - 1)) // _WIDTH_STEP_PX * _WIDTH_STEP_PX)
+    return width
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +115,6 @@ class RapidNets:
     def __init__(self, models: Mapping[str, str], *, backend: str, threads: int) -> None:
         silence_telemetry()
         import rapidocr
-        from rapidocr.ch_ppocr_rec import TextRecInput
         from rapidocr.utils.process_img import apply_vertical_padding, get_rotate_crop_image
         from rapidocr.utils.typings import EngineType
 
@@ -126,9 +145,9 @@ class RapidNets:
         self._detect, self._classify = parts._load_det_model(), parts._load_cls_model()
         self._recognise = parts._load_rec_model()
         if engine_type is EngineType.OPENVINO:
-            for part in (self._detect, self._classify, self._recognise):
-                _bound_shapes(part.session, threads)
-        self._rec_input, self._pad, self._cut = TextRecInput, apply_vertical_padding, get_rotate_crop_image
+            for name, part in (("det", self._detect), ("cls", self._classify), ("rec", self._recognise)):
+                _bound_shapes(part.session, threads, _KEPT[name])
+        self._pad, self._cut = apply_vertical_padding, get_rotate_crop_image
         self._options = ModeOptions()
         # rapidocr's own way normalises in float64, which takes 6 % of a page's time.
         self._detect.get_preprocess = lambda: lambda image: _detector_input(image, self._options)
@@ -170,38 +189,41 @@ class RapidNets:
             for (outline, crop), (label, score) in zip(ordered, labels, strict=True)
         ]
 
-    def read_crops(self, crops: Sequence[Pixels], least_width_px: int, *, wants_places: bool = True) -> list[ReadText]:
+    def read_crops(self, crops: Sequence[Pixels], options: ModeOptions, *, wants_places: bool = True) -> list[ReadText]:
         """Read lines that lie upright, each by itself, so that its text does not depend on its neighbours.
 
         Measured: the cost is by pixel, not by call, and rapidocr pads the lines of a batch to the widest of them, at
-        least to 320. Widths on a grid let the networks keep what they prepared for a shape.
+        least to 320.
         """
-        return [self._read_crop(crop, least_width_px, wants_places) for crop in crops]
+        return [self._read_crop(crop, options, wants_places) for crop in crops]
 
-    def _read_crop(self, crop: Pixels, least_width_px: int, wants_places: bool) -> ReadText:
-        needed = math.ceil(crop.shape[1] / crop.shape[0] * _LINE_PX)
-        width = max(least_width_px, math.ceil(needed / _GRID_PX) * _GRID_PX)
-        self._recognise.rec_image_shape = [3, _LINE_PX, width]
-        answer = self._recognise(self._rec_input(img=[crop], return_word_box=wants_places))
-        text, score, words = answer.txts[0], float(answer.scores[0]), answer.word_results[0]
+    def _read_crop(self, crop: Pixels, options: ModeOptions, wants_places: bool) -> ReadText:
+        length, width = options.line_size(crop.shape[1] / crop.shape[0])
+        strip = np.zeros((1, 3, _LINE_PX, width), np.float32)
+        strip[..., :length] = _normalised(cv2.resize(crop, (length, _LINE_PX)))
+        ((text, score),), words = self._recognise.postprocess_op(
+            self._recognise.session(strip), wants_places, wh_ratio_list=[length], max_wh_ratio=width
+        )
         if not wants_places:
-            return ReadText(text, score)
-        columns = [column for word in words.word_cols for column in word]
-        centres = tuple(min((column + 0.5) / words.line_txt_len, 1.0) for column in columns)
-        scored = zip(text, words.confs, strict=False)
-        return ReadText(text, score, centres, tuple(float(conf) for letter, conf in scored if not letter.isspace()))
+            return ReadText(text, float(score))
+        (found,) = words
+        columns = [column for word in found.word_cols for column in word]
+        centres = tuple(min((column + 0.5) / found.line_txt_len, 1.0) for column in columns)
+        scored = zip(text, found.confs, strict=False)
+        confidences = tuple(float(confidence) for letter, confidence in scored if not letter.isspace())
+        return ReadText(text, float(score), centres, confidences)
 
 
-def _bound_shapes(session: Any, threads: int) -> None:
-    """Compile the network anew with fewer prepared shapes kept; rapidocr has no setting for it.
+def _bound_shapes(session: Any, threads: int, kept: int) -> None:
+    """Compile the network anew with less machine code kept; rapidocr has no setting for it.
 
-    OpenVINO keeps machine code for 5,000 operations and shapes. Measured on 71 pages: 5.0 GiB of data segment and
-    growing, with this 2.3 GiB, for a few per cent more time. Where a memory limit stopped it, it did not fail but
-    misread; a child near its limit is therefore replaced (child.py).
+    OpenVINO keeps 5,000 pieces of each kind. Measured on 71 pages: 5.0 GiB of data segment and growing, with this
+    2.3 GiB. Where a memory limit stopped it, it did not fail but misread; a child near its limit is therefore replaced
+    (child.py).
     """
     import openvino
 
-    options = {"INFERENCE_NUM_THREADS": threads, "CPU_RUNTIME_CACHE_CAPACITY": _KEPT_SHAPES}
+    options = {"INFERENCE_NUM_THREADS": threads, "CPU_RUNTIME_CACHE_CAPACITY": kept}
     session.session = openvino.Core().compile_model(session.model, "CPU", options).create_infer_request()
 
 
@@ -214,7 +236,12 @@ def _detector_input(image: Pixels, options: ModeOptions) -> Any:
     height, width = image.shape[:2]
     ratio = options.detector_ratio(width, height)
     size = [max(_GRID_PX, round(int(side * ratio) / _GRID_PX) * _GRID_PX) for side in (width, height)]
-    return cv2.dnn.blobFromImage(cv2.resize(image, size), 1 / 127.5, mean=(127.5, 127.5, 127.5))
+    return _normalised(cv2.resize(image, size))
+
+
+def _normalised(image: Any) -> Any:
+    """From 0 … 255 to -1 … 1, channel after channel."""
+    return cv2.dnn.blobFromImage(image, 1 / 127.5, mean=(127.5, 127.5, 127.5))
 
 
 def scale_page(pixels: Pixels, page_side_px: int) -> Pixels:

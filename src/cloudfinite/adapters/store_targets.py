@@ -11,12 +11,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import BindParameter, Row, Text, TextClause, bindparam, text
 
 from cloudfinite.adapters.schema_base import from_us, optional_time, optional_us, to_us
-from cloudfinite.adapters.sql import Connection, SqlUnit, is_postgres
+from cloudfinite.adapters.schema_deliveries import target
+from cloudfinite.adapters.sql import Connection, SqlUnit, is_postgres, json_row, read_json_row
 from cloudfinite.domain.delivery import (
     Admission,
     AttemptResult,
@@ -80,10 +81,9 @@ _GIVEN = f"""
         AND NOT {_HELD_ELSEWHERE}
     ORDER BY seq"""
 _NEW_GIVEN = text(f"{_GIVEN} FOR UPDATE OF delivery SKIP LOCKED").bindparams(_list_of("ids"))
-# One row of JSON: SQLite's driver gives up the GIL, and waits for it, at each row.
+_NEW_COLUMNS = ("seq", "id", "url")
 _NEW_GIVEN_SQLITE = text(f"""
-    SELECT json_group_array(json_array(seq, id, url))
-    FROM ({_GIVEN.replace(":ids", "(SELECT value FROM json_each(:ids))")})""")
+    SELECT {json_row(_NEW_COLUMNS)} FROM ({_GIVEN.replace(":ids", "(SELECT value FROM json_each(:ids))")})""")
 _NUMBER = Both.of_rows(
     "UPDATE delivery SET sequence = {sequence} FROM {rows} WHERE delivery.seq = {seq}", sequence="bigint", seq="bigint"
 )
@@ -91,7 +91,9 @@ _NUMBER = Both.of_rows(
 # --- targets
 _ADD_TARGET = text("INSERT INTO target (url) VALUES (:url) ON CONFLICT (url) DO NOTHING")
 # The order of URLs is that of their characters, as Python sorts them, whatever the database's own is.
-_LOCK = Both.of('SELECT * FROM target WHERE url IN :urls ORDER BY url {lock:COLLATE "C" FOR UPDATE}', ["urls"])
+_LOCK = text('SELECT * FROM target WHERE url IN :urls ORDER BY url COLLATE "C" FOR UPDATE').bindparams(_list_of("urls"))
+_TARGET_COLUMNS = tuple(target.c.keys())
+_LOCK_SQLITE = text(f"SELECT {json_row(_TARGET_COLUMNS)} FROM target WHERE url IN (SELECT value FROM json_each(:urls))")
 _ADVANCE = Both.of_rows(
     "UPDATE target SET next_sequence = {next} FROM {rows} WHERE target.url = {url}", next="bigint", url="text"
 )
@@ -186,14 +188,6 @@ _A_SECOND_US = 1_000_000
 _LOCKED = 256  # targets in one statement
 
 
-class _New(NamedTuple):
-    """A delivery without a number yet."""
-
-    seq: int
-    id: str
-    url: str
-
-
 class SqlTargetRows:
     """The part of `ports.DeliveryRows` that the deliverer uses."""
 
@@ -238,11 +232,8 @@ class SqlTargetRows:
         leave: Sequence[str] = (),
     ) -> Admission:
         values = {"owner": owner, "now": self._steady_us}
-        if ids:
-            rows = self._given(ids, values)
-        else:
-            rows = [_New(*row) for row in self._execute(_NEW, n=limit, **values)] if limit else []
-        new: dict[str, list[_New]] = {}
+        rows = self._given(ids, values) if ids else self._oldest_new(limit, values)
+        new: dict[str, list[Row[Any]]] = {}
         for row in rows:
             new.setdefault(row.url, []).append(row)
         targets = self._ensure(new, leave)
@@ -257,15 +248,18 @@ class SqlTargetRows:
         leases = self._lease(leased, owner, lease) if leased else []
         return Admission(leases, sequences, is_complete, frozenset(() if ids else new))
 
-    def _given(self, ids: Sequence[str], values: Mapping[str, Any]) -> list[_New]:
+    def _oldest_new(self, limit: int, values: Mapping[str, Any]) -> list[Row[Any]]:
+        return list(self._execute(_NEW, n=limit, **values)) if limit else []
+
+    def _given(self, ids: Sequence[str], values: Mapping[str, Any]) -> list[Row[Any]]:
         if is_postgres(self._db):
-            return [_New(*row) for row in self._db.execute(_NEW_GIVEN, {"ids": list(ids), **values}).all()]
+            return list(self._db.execute(_NEW_GIVEN, {"ids": list(ids), **values}))
         words = self._db.execute(_NEW_GIVEN_SQLITE, {"ids": json.dumps(ids), **values}).scalar_one()
-        return [_New(*row) for row in json.loads(words)]
+        return read_json_row(words, _NEW_COLUMNS)
 
     def _number(
         self,
-        new: Mapping[str, Sequence[_New]],
+        new: Mapping[str, Sequence[Row[Any]]],
         targets: Mapping[str, Row[Any]],
         owner: str,
         room: int,
@@ -314,9 +308,14 @@ class SqlTargetRows:
         ordered = sorted(urls)
         found: dict[str, Row[Any]] = {}
         for start in range(0, len(ordered), _LOCKED):
-            rows = self._execute(_LOCK, urls=ordered[start : start + _LOCKED])
-            found |= {row.url: row for row in rows}
+            found |= {row.url: row for row in self._locked(ordered[start : start + _LOCKED])}
         return found
+
+    def _locked(self, urls: Sequence[str]) -> list[Row[Any]]:
+        if is_postgres(self._db):
+            return list(self._db.execute(_LOCK, {"urls": urls}))
+        words = self._db.execute(_LOCK_SQLITE, {"urls": json.dumps(urls)}).scalar_one()
+        return read_json_row(words, _TARGET_COLUMNS)
 
     # --- lease ------------------------------------------------------------------------------------------------------
 

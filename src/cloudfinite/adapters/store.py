@@ -8,6 +8,7 @@ run in threads with pooled connections.
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -57,6 +58,7 @@ _KEEP_MARK = text("INSERT INTO mark (name, value) VALUES (:name, :value) ON CONF
 _MARK = text("SELECT value FROM mark WHERE name = :name")
 _RETRIED_STATES = frozenset({"40001", "40P01"})  # serialization_failure, deadlock_detected
 _TRIES = 3
+_OLDEST_SQLITE = (3, 35)  # RETURNING, UPDATE FROM, DROP COLUMN
 
 
 def system_clock() -> datetime:
@@ -402,4 +404,11 @@ def _unavailable(exc: BaseException) -> ServiceUnavailable:
 
 def open_store(database: str, data: Path) -> Store:
     """The store that `--database` names: "" is the SQLite file in the data folder."""
-    return PostgresStore(database) if database else SqliteStore(data / "cloudfinite.db", steady=steady_clock())
+    if database:
+        return PostgresStore(database)
+    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+        raise SetupError(
+            f"Python's SQLite is {sqlite3.sqlite_version}; 3.35 or later is needed",
+            "use a newer Python, or --database postgresql://…",
+        )
+    return SqliteStore(data / "cloudfinite.db", steady=steady_clock())

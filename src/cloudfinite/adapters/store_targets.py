@@ -60,7 +60,7 @@ class Both:
         """
         columns = ", ".join(f"{name} {kind}" for name, kind in types.items())
         sqlite = words.format(
-            rows="json_each(:rows) AS given", **{name: f"(given.value ->> '{name}')" for name in types}
+            rows="json_each(:rows) AS given", **{name: f"json_extract(given.value, '$.{name}')" for name in types}
         )
         postgres = words.format(
             rows=f"json_to_recordset(CAST(:rows AS json)) AS given ({columns})",

@@ -149,6 +149,7 @@ class Deliverer:
     async def stop(self) -> None:
         """Start no attempt; let those under way end and be recorded; free the targets."""
         self._is_stopping = True
+        log.info("deliver.draining", attempts=len(self._attempts))
         send, renew = self._loops
         await send.stop()
         if self._attempts:

@@ -172,10 +172,10 @@ class SqliteStore:
         self._clock = clock
         self._steady = steady
         self._loop = asyncio.get_running_loop()
-        self._engine = _sqlite_engine(path, synchronous)
+        self._engine = sqlite_engine(path, synchronous)
         self._work: SimpleQueue[_Work | None] = SimpleQueue()
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="store-read")
-        self._read_engine = _sqlite_engine(path, synchronous, read_only=True)
+        self._read_engine = sqlite_engine(path, synchronous, read_only=True)
         self._read_connections: SimpleQueue[Connection] = SimpleQueue()
         migrate(self._engine)
         for _ in range(_READERS):
@@ -303,7 +303,7 @@ def _resolve(group: list[_Work]) -> None:
             work.future.set_result(work.result)
 
 
-def _sqlite_engine(path: Path, synchronous: str, *, read_only: bool = False) -> Engine:
+def sqlite_engine(path: Path, synchronous: str, *, read_only: bool = False) -> Engine:
     # isolation_level None: we begin and end transactions; the driver would begin them late.
     engine = create_engine(
         f"sqlite:///{path}",

@@ -31,7 +31,8 @@ from cloudfinite.testing import Server
 ROUNDS = 3
 TARGETS = 13  # with four attempts at once each: as many connections as wrk has
 CONNECTIONS = 50
-SLICE_S = 2.0  # of wrk, and of bare aiohttp, in each round
+SLICE_S = 2.0  # of wrk, and of bare aiohttp, in each round; the path takes as long
+BACKLOG = 10_000
 NO_WRK = "wrk is not installed (Debian: apt-get install wrk)"
 AHEAD = 1_600  # deliveries put in before they are sent: fewer than the deliverer takes from memory
 PRODUCERS = 4  # of lists, as jobs end beside one another: who puts them in is not to be what is measured
@@ -120,7 +121,7 @@ async def whole_path(count: int) -> list[Row]:
                     wrk, wrk_cpu_s = await asyncio.to_thread(wrk_rate, urls[0], folder)
                     to_wrk.append(rate / wrk)
                     cpu_to_wrk.append(cpu_s / wrk_cpu_s)
-            backlog = await backlog_rate(desk, receiver, 2 * count)
+            backlog = await backlog_rate(desk, receiver, BACKLOG)
         disk = load.fdatasync_rate(folder)
     rate = median(rates)
     rows = [Row("deliveries, outbox > claim > sign > POST > attempt row, one process", rate, "/s",
@@ -134,7 +135,7 @@ async def whole_path(count: int) -> list[Row]:
         *rows,
         Row("the same ÷ bare aiohttp", median(to_bare), "", least=0.5),
         Row("CPU per delivery", median(cpus), "µs"),
-        Row(f"{2 * count:,} failed ones drained after `resume` ÷ the path's rate", backlog / rate, "", least=0.8),
+        Row(f"{BACKLOG:,} failed ones drained after `resume` ÷ the path's rate", backlog / rate, "", least=0.8),
     ]
 
 
@@ -320,7 +321,7 @@ def median(values: list[float]) -> float:
 
 def parts(*, is_long: bool) -> dict[str, Callable[[], list[Row]]]:
     return {
-        "path": lambda: uvloop.run(whole_path(10_000 if is_long else 5_000)),
+        "path": lambda: uvloop.run(whole_path(30_000 if is_long else 15_000)),
         "rates": lambda: uvloop.run(rates(10_000 if is_long else 2_000, 30 if is_long else 10)),
         "holes": lambda: uvloop.run(black_holes(30 if is_long else 12)),
         "silent": lambda: uvloop.run(silent(30 if is_long else 12)),

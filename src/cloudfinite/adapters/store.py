@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -52,6 +52,8 @@ log = structlog.get_logger()
 
 _GROUP = 256  # functions in one COMMIT; more would only make the first of them wait
 _READERS = 2
+_CHECKPOINT_CHANGES = 2_000  # rows: some 4 MB of the log
+_MOST_LOG_PAGES = 16_000  # 64 MB, then a commit moves them itself: a log that is always being read cannot start anew
 _NOW = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
 _TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(hashtextextended(:name, 0))")
 _KEEP_MARK = text("INSERT INTO mark (name, value) VALUES (:name, :value) ON CONFLICT (name) DO NOTHING")
@@ -180,6 +182,9 @@ class SqliteStore:
         migrate(self._engine)
         for _ in range(_READERS):
             self._read_connections.put(self._read_engine.connect())
+        self._checkpointer = ThreadPoolExecutor(1, thread_name_prefix="store-checkpoint")
+        self._checkpointing: Future[None] | None = None
+        self._changes = 0  # when the last checkpoint began
         self._writer = threading.Thread(target=self._write, name="store-write", daemon=True)
         self._writer.start()
 
@@ -208,6 +213,7 @@ class SqliteStore:
     async def close(self) -> None:
         self._work.put(None)
         await self._loop.run_in_executor(None, self._writer.join)
+        self._checkpointer.shutdown()
         self._readers.shutdown()
         for _ in range(_READERS):
             self._read_connections.get().close()
@@ -219,6 +225,23 @@ class SqliteStore:
             while (first := self._work.get()) is not None:
                 group = self._commit(connection, first)
                 self._loop.call_soon_threadsafe(_resolve, group)
+                self._want_checkpoint(connection)
+
+    def _want_checkpoint(self, connection: Connection) -> None:
+        """Have the log moved into the file, by another thread: nobody's commit is to wait for that."""
+        driver: Any = connection.connection.driver_connection
+        if driver.total_changes - self._changes < _CHECKPOINT_CHANGES:
+            return
+        if self._checkpointing is None or self._checkpointing.done():
+            self._changes = driver.total_changes
+            self._checkpointing = self._checkpointer.submit(self._checkpoint)
+
+    def _checkpoint(self) -> None:
+        try:
+            with self._engine.connect() as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
+        except SQLAlchemyError as exc:
+            log.warning("store.checkpoint_failed", error=str(exc.__cause__ or exc))  # the log holds all; it grows
 
     def _commit(self, connection: Connection, first: _Work) -> list[_Work]:
         """Run all that is there, and all that comes meanwhile, in one transaction; returns it, with its results."""
@@ -317,6 +340,7 @@ def sqlite_engine(path: Path, synchronous: str, *, read_only: bool = False) -> E
         for pragma in (
             "journal_mode = WAL",
             f"synchronous = {synchronous}",
+            f"wal_autocheckpoint = {_MOST_LOG_PAGES}",
             "cache_size = -65536",
             "foreign_keys = ON",
             f"query_only = {'ON' if read_only else 'OFF'}",

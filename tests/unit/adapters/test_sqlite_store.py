@@ -1,0 +1,38 @@
+"""The SQLite file: what a start says of one that cannot be used, and how its log is kept short."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from cloudfinite.adapters.store import SqliteStore, SqlTransaction, open_store
+from cloudfinite.errors import SetupError
+
+
+def test_too_old_sqlite_is_named_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+    monkeypatch.setattr(sqlite3, "sqlite_version", "3.34.1")
+    with pytest.raises(SetupError, match=r"3\.34\.1; 3\.35 or later"):
+        open_store("", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_the_log_is_moved_into_the_file_beside_the_commits(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "x.db")
+
+    def keep(unit: SqlTransaction, first: int) -> None:
+        rows = [{"name": str(number), "value": "x" * 1_000} for number in range(first, first + 1_500)]
+        unit.connection.execute(text("INSERT INTO mark (name, value) VALUES (:name, :value)"), rows)
+
+    before = (tmp_path / "x.db").stat().st_size
+    for first in range(0, 4_500, 1_500):
+        await store.run(keep, first)  # type: ignore[arg-type]  # it is given a SqlTransaction
+    async with asyncio.timeout(20):
+        while (tmp_path / "x.db").stat().st_size < before + 2_000_000:
+            await asyncio.sleep(0.01)
+    assert (tmp_path / "x.db-wal").stat().st_size > 0  # the last connection has not done it by closing
+    await store.close()

@@ -25,6 +25,7 @@ class PageRead:
     cpu_s: float
     wall_s: float
     rss_bytes: int
+    data_bytes: int
 
 
 def pinned(engine: str, cores: list[int]) -> ProcessPoolExecutor:
@@ -93,7 +94,8 @@ def read_page(path: str, page: int) -> PageRead:
     cpu, wall = _cpu_s(), time.monotonic()
     lines, boxes = _read(load_picture(Path(path), PictureLimits(size_bytes=2**30), pdf_page=page).pixels)
     rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return PageRead(lines, boxes, _cpu_s() - cpu, time.monotonic() - wall, rss)
+    data = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+    return PageRead(lines, boxes, _cpu_s() - cpu, time.monotonic() - wall, rss, data)
 
 
 def _cpu_s() -> float:

@@ -28,6 +28,7 @@ LONG: dict[str, dict[str, int]] = {
     "bench.batch": {},
     "bench.objects": {},
     "bench.object_stores": {},
+    "bench.ocr": {"rounds": 4, "every": 1},
     "bench.soak": {},
 }
 

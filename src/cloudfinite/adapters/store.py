@@ -52,6 +52,7 @@ log = structlog.get_logger()
 
 _GROUP = 256  # functions in one COMMIT; more would only make the first of them wait
 _READERS = 2
+_CACHE_KIB = 16_384  # of each connection, filled as the file grows; the system keeps the rest of it
 _CHECKPOINT_CHANGES = 2_000  # rows: some 4 MB of the log
 _MOST_LOG_PAGES = 16_000  # 64 MB, then a commit moves them itself: a log that is always being read cannot start anew
 _NOW = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
@@ -341,7 +342,7 @@ def sqlite_engine(path: Path, synchronous: str, *, read_only: bool = False) -> E
             "journal_mode = WAL",
             f"synchronous = {synchronous}",
             f"wal_autocheckpoint = {_MOST_LOG_PAGES}",
-            "cache_size = -65536",
+            f"cache_size = -{_CACHE_KIB}",
             "foreign_keys = ON",
             f"query_only = {'ON' if read_only else 'OFF'}",
         ):

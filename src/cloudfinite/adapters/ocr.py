@@ -50,12 +50,12 @@ def engine_table() -> dict[str, dict[str, str | int | float]]:
     table: dict[str, dict[str, str | int | float]] = {}
     for mode in OcrMode:
         options = MODES[mode]
-        enlarged = f"shorter side to {options.shorter_side_px}, longer to {options.longer_side_px} at most"
-        unlimited = "" if options.most_side_px else "; larger as they are"
+        enlarged = f"shorter side to {options.shorter_side_px}, longer to {options.longer_side_px} at most; "
+        scaled = f"longer side to {options.most_side_px}"
         table[mode.value] = {
             "model": "PP-OCRv6 small",
             "page_px": options.page_side_px,
-            "detector": enlarged + unlimited if options.shorter_side_px else f"longer side to {options.most_side_px}",
+            "detector": (enlarged if options.shorter_side_px else "") + scaled,
             "line_px": options.line_width_px,
             "line_squeeze": options.line_squeeze,
             "tiling": "none",

@@ -41,7 +41,7 @@ from cloudfinite.errors import EngineFailed, UnsupportedOption
 # Measured, with what failed, in docs/ocr.md. No weights are made for handwriting.
 MODES = {
     OcrMode.GENERAL: ModeOptions(),
-    OcrMode.ACCURATE: ModeOptions(page_side_px=3000, most_side_px=0),
+    OcrMode.ACCURATE: ModeOptions(page_side_px=3000, most_side_px=2400),
     OcrMode.EFFICIENT: ModeOptions(shorter_side_px=0, most_side_px=1280, line_width_px=160),
     OcrMode.FAST: ModeOptions(shorter_side_px=0, most_side_px=960, line_width_px=160, line_squeeze=0.8),
     OcrMode.HANDWRITING: ModeOptions(),
@@ -50,11 +50,11 @@ _AS_THEY_ARE = ModeOptions(line_width_px=0, line_squeeze=1.0)  # Cells and sampl
 
 # Speed ÷ rapidocr alone (one core) and word F1, on the pages that docs/ocr.md names. Handwriting is read as general.
 MEASURED = {
-    OcrMode.GENERAL: (1.18, 0.971),
-    OcrMode.ACCURATE: (1.05, 0.971),
-    OcrMode.EFFICIENT: (1.6, 0.968),
-    OcrMode.FAST: (1.75, 0.969),
-    OcrMode.HANDWRITING: (1.18, 0.971),
+    OcrMode.GENERAL: (1.28, 0.972),
+    OcrMode.ACCURATE: (1.13, 0.972),
+    OcrMode.EFFICIENT: (1.59, 0.971),
+    OcrMode.FAST: (1.83, 0.967),
+    OcrMode.HANDWRITING: (1.28, 0.972),
 }
 
 _LEAST_SCORE = 0.5  # rapidocr's text_score: lines read with less are left out.

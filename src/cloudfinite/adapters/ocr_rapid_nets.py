@@ -38,7 +38,7 @@ class ModeOptions:
 
     page_side_px: larger pages are scaled down to it first. shorter_side_px: small pages are enlarged for the detector
     until their shorter side has it, or the longer one longer_side_px; 0 is never. most_side_px: for the detector,
-    larger pages are scaled down to it; 0 is never. line_width_px: a line is given to the recogniser at least as wide
+    larger pages are scaled down to it. line_width_px: a line is given to the recogniser at least as wide
     (it is 48 high), the rest blank. line_squeeze: wider ones are made narrower by it, their letters with them.
     """
 
@@ -55,7 +55,7 @@ class ModeOptions:
         rapidocr itself knows no longer_side_px and enlarges the letters of strips to 300 pixels and more.
         """
         shorter, longer = sorted((width_px, height_px))
-        if 0 < self.most_side_px < longer:
+        if longer > self.most_side_px:
             return self.most_side_px / longer
         return max(1.0, min(self.shorter_side_px / shorter, self.longer_side_px / longer))
 

@@ -36,3 +36,21 @@ async def test_the_log_is_moved_into_the_file_beside_the_commits(tmp_path: Path)
             await asyncio.sleep(0.01)
     assert (tmp_path / "x.db-wal").stat().st_size > 0  # the last connection has not done it by closing
     await store.close()
+
+
+@pytest.mark.parametrize("count", [1, 2, 256, 257, 1_000])
+async def test_list_of_any_length_is_inserted_whole(tmp_path: Path, count: int) -> None:
+    store = SqliteStore(tmp_path / "x.db")
+    statement = text("INSERT INTO mark (name, value) VALUES (:name, :value) ON CONFLICT (name) DO NOTHING")
+    rows = [{"value": f"value {number}", "name": f"name {number}"} for number in range(count)]
+
+    def keep(unit: SqlTransaction) -> tuple[int, int]:
+        db = unit.connection
+        return db.execute(statement, rows).rowcount, db.execute(statement, [*rows, *rows]).rowcount
+
+    def kept(unit: SqlTransaction) -> dict[str, str]:
+        return {row.name: row.value for row in unit.connection.execute(text("SELECT name, value FROM mark"))}
+
+    assert await store.run(keep) == (count, 0)  # type: ignore[arg-type]  # they are given a SqlTransaction
+    assert await store.read(kept) == {row["name"]: row["value"] for row in rows}  # type: ignore[arg-type]
+    await store.close()

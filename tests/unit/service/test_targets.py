@@ -144,6 +144,29 @@ def test_breaker_is_told_by_the_walls_clock_as_it_is_now() -> None:
     assert receiver.held.lease_as_of(receiver.now, set_back).target.open_until == set_back + timedelta(seconds=20)
 
 
+def test_failures_are_told_to_the_store_at_once_and_more_successes_once_a_second() -> None:
+    receiver = Receiver()
+
+    def told() -> bool:
+        news = receiver.held.has_news(receiver.now)
+        if news:
+            receiver.held.lease_as_of(receiver.now, receiver.wall)
+        return news
+
+    receiver.say(200)
+    assert told()
+    receiver.say(200)
+    assert not told()
+    receiver.say(500)
+    assert told()
+    receiver.say(200)  # the first after a failure
+    assert told()
+    receiver.say(200)
+    receiver.now += 1
+    assert told()
+    assert receiver.held.target.last_success_at == receiver.wall - timedelta(seconds=1)
+
+
 def test_rate_of_the_target_beats_the_general_one_from_the_next_start_on() -> None:
     receiver = Receiver(TargetLimits(rate_per_s=100))
     receiver.now += 1

@@ -50,8 +50,8 @@ def engine_table() -> dict[str, dict[str, str | int | float]]:
     table: dict[str, dict[str, str | int | float]] = {}
     for mode in OcrMode:
         options = MODES[mode]
-        enlarged = f"shorter side to {options.shorter_side_px}, longer to {options.longer_side_px} at most; "
-        scaled = f"longer side to {options.most_side_px}"
+        enlarged = f"up to {options.shorter_side_px} x {options.longer_side_px}, "
+        scaled = f"down to {options.most_side_px}"
         table[mode.value] = {
             "model": "PP-OCRv6 small",
             "page_px": options.page_side_px,

@@ -52,7 +52,7 @@ log = structlog.get_logger()
 
 _GROUP = 256  # functions in one COMMIT; more would only make the first of them wait
 _READERS = 2
-_CACHE_KIB = 16_384  # of each connection, filled as the file grows; the system keeps the rest of it
+_CACHE_KIB = 4_096  # of each connection, which fills it as the file grows; the system keeps the rest of the file
 _CHECKPOINT_CHANGES = 2_000  # rows: some 4 MB of the log
 _MOST_LOG_PAGES = 16_000  # 64 MB, then a commit moves them itself: a log that is always being read cannot start anew
 _NOW = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")

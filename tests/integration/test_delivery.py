@@ -340,7 +340,7 @@ async def test_more_silent_receivers_than_sockets_starve_nobody(sqlite_store: St
         for n in range(60):
             await desk.put(f"{hole.url}/{n}", 2)
         (made,) = await desk.put(good.url)
-        await desk.wait_ended(made)  # unknown like the others, in its turn
+        await desk.wait_ended(made, limit_s=60)  # unknown like the others, in its turn
         assert max(await good_latencies(desk, good, 10)) < 0.3
 
 

@@ -66,8 +66,8 @@ class Desk:
                 await asyncio.sleep(0.005)
         return found[0]
 
-    async def wait_ended(self, one: Delivery) -> Delivery:
-        return await self.wait_until(one, lambda found: found.state is not DeliveryState.WAITING)
+    async def wait_ended(self, one: Delivery, limit_s: float = 10) -> Delivery:
+        return await self.wait_until(one, lambda found: found.state is not DeliveryState.WAITING, limit_s)
 
     async def wait_delivered(self, count: int, limit_s: float = 20) -> None:
         wanted = DeliveryFilter(states=frozenset({DeliveryState.DELIVERED}), size=100_000)

@@ -19,7 +19,7 @@ from cloudfinite.errors import SetupError
 MAX_ANSWER_BYTES = 16_384  # of a callback's answer; status and these say all that is ever used
 _MAX_HEAD_BYTES = 65_536  # interim heads included: the parser bounds each header and their number, not the sum
 _SWITCHING_PROTOCOLS = 101
-_DEADLINE_STEP_S = 0.1
+_DEADLINE_STEP_S = 0.02
 
 
 class Connection(BaseProtocol):
@@ -154,7 +154,7 @@ class Connection(BaseProtocol):
 
 
 class Deadlines:
-    """Ends exchanges that last too long, to a tenth of a second: a timer for each would cost as much as its parsing."""
+    """Ends exchanges that last too long, to 20 ms: a timer for each would cost as much as its parsing."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop

@@ -76,7 +76,8 @@ def test_bodies_of_an_older_database_are_kept(tmp_path: Path) -> None:
         )
     migrate(engine)
     with engine.connect() as connection:
-        assert SqlTransaction(connection, system_clock).deliveries.get("msg_1").body == b"<a/>"  # type: ignore[union-attr]
+        found = SqlTransaction(connection, system_clock).deliveries.get("msg_1")
+    assert found is not None and found.body == b"<a/>"
     engine.dispose()
 
 

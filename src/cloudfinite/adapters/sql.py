@@ -95,7 +95,7 @@ class Connection:
         for start in range(0, len(values), _ROWS):
             rows = values[start : start + _ROWS]
             flat = [*chain.from_iterable(map(insert.pick, rows))]
-            result.rowcount += self._run(insert.of_rows(len(rows)), (), partial(_execute, flat)).rowcount
+            result.rowcount += self._run(_of_rows(insert, len(rows)), (), partial(_execute, flat)).rowcount
         return result
 
     def _run(self, words: str, sizes: Sizes, execute: Callable[[Any, str], object]) -> Result:
@@ -187,9 +187,10 @@ class _Insert:
     end: str
     pick: Callable[[Mapping[str, Any]], tuple[Any, ...]]
 
-    @cache  # noqa: B019 – there are as many as statements in the code
-    def of_rows(self, size: int) -> str:
-        return f"{self.start}{', '.join([self.row] * size)}{self.end}"
+
+@cache
+def _of_rows(insert: _Insert, size: int) -> str:
+    return f"{insert.start}{', '.join([insert.row] * size)}{insert.end}"
 
 
 @cache

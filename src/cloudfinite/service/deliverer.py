@@ -18,7 +18,7 @@ from datetime import timedelta
 import structlog
 from prometheus_client import CollectorRegistry
 
-from cloudfinite.domain.delivery import AttemptResult, Delivery, DeliveryState, RetrySchedule
+from cloudfinite.domain.delivery import Admission, AttemptResult, Delivery, DeliveryState, RetrySchedule
 from cloudfinite.errors import CloudfiniteError
 from cloudfinite.ports import CallbackSender, Clock, Store
 from cloudfinite.service.attempts import Ending, follow_up, make_attempt
@@ -238,13 +238,27 @@ class Deliverer:
             if held := self._holdings.get(url):  # another process made deliveries for a target that we hold
                 held.more_in(0.0, now)
                 touched.add(url)
+        touched |= self._take_fresh(found.admission, fresh, now)
+        for url in touched:
+            if held := self._holdings.get(url):
+                self._holdings.arrange(held)
+        if not found.admission.is_complete:
+            self._scan_at = 0.0
+        elif found.next_wake is not None:
+            is_crowded = len(self._holdings) >= _HELD_PER_SLOT * self._settings.slots
+            wait_s = max(found.next_wake.total_seconds(), _CROWDED_S if is_crowded else 0.0)
+            self._scan_at = min(self._scan_at, now + wait_s)
+
+    def _take_fresh(self, admission: Admission, fresh: Sequence[Delivery], now: float) -> set[str]:
+        """Keep in memory what was handed over, where it is next in its target's turn; returns the targets' URLs."""
+        touched: set[str] = set()
         is_elsewhere = False
         most_ready = self._most_ready
         for delivery in fresh:
-            sequence = found.admission.sequences.get(delivery.id)
+            sequence = admission.sequences.get(delivery.id)
             held = self._holdings.get(delivery.url)
             if sequence is None or held is None:
-                is_elsewhere |= sequence is None and found.admission.is_complete
+                is_elsewhere |= sequence is None and admission.is_complete
                 continue  # another process holds the target, or it is woken when it may be sent to
             touched.add(delivery.url)
             if held.knows(delivery.id):
@@ -256,15 +270,7 @@ class Deliverer:
                 held.more_in(0.0, now)
         if is_elsewhere:
             self._on_held_elsewhere()
-        for url in touched:
-            if held := self._holdings.get(url):
-                self._holdings.arrange(held)
-        if not found.admission.is_complete:
-            self._scan_at = 0.0
-        elif found.next_wake is not None:
-            is_crowded = len(self._holdings) >= _HELD_PER_SLOT * self._settings.slots
-            wait_s = max(found.next_wake.total_seconds(), _CROWDED_S if is_crowded else 0.0)
-            self._scan_at = min(self._scan_at, now + wait_s)
+        return touched
 
     async def _pause(self) -> None:
         """Sleep until the next thing due, or until woken; the poll is the safety net."""

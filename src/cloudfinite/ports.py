@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar
 
 from cloudfinite.domain.access import AccessKey
 from cloudfinite.domain.batch import Batch, BatchFilter
@@ -664,8 +664,7 @@ class StoredBytes:
 # --- out -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A receiver's answer: the head and at most the first bytes of the body, as received.
 
     body_error says why the body ended early (`reset`, `timeout`, `protocol`), "" when it did not. dns_s and connect_s

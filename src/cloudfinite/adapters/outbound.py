@@ -30,7 +30,7 @@ from cloudfinite.adapters.outbound_parts import (
     MAX_ANSWER_BYTES,
     Connection,
     CountedSocket,
-    Deadlines,
+    Exchanges,
     SocketCounts,
     tls_context,
 )
@@ -104,7 +104,7 @@ class OutboundClient:
         self._tls = tls_context(ca_file)
         self._tls_of = {host.lower(): tls_context(ca_file, file) for host, file in client_certificates.items()}
         self._loop = asyncio.get_running_loop()
-        self._deadlines = Deadlines(self._loop)
+        self._exchanges = Exchanges(self._loop)
         self._counts = SocketCounts()
         self._idle: dict[_Pool, list[Connection]] = {}
         self._sweep_timer: asyncio.TimerHandle | None = None
@@ -119,7 +119,7 @@ class OutboundClient:
         return self._limits.sockets // 4
 
     async def close(self) -> None:
-        self._deadlines.close()
+        self._exchanges.close()
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
         for connections in self._idle.values():
@@ -257,7 +257,7 @@ class OutboundClient:
                 )
                 is_connected = True
                 _, connection = await self._loop.create_connection(
-                    lambda: Connection(self._loop, self._deadlines),
+                    lambda: Connection(self._loop, self._exchanges),
                     sock=connected,
                     ssl=tls,
                     server_hostname=host if tls else None,
@@ -387,7 +387,7 @@ def _place(address: Address, port: int) -> tuple[int, int, int, str, tuple[Any, 
 def _request(
     method: str, target: str, authority: str, headers: Mapping[str, str], body: bytes | None, *, keeps_open: bool
 ) -> bytes:
-    lines = [f"{method} {target} HTTP/1.1", f"Host: {authority}", *(f"{name}: {headers[name]}" for name in headers)]
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {authority}", *[f"{name}: {headers[name]}" for name in headers]]
     if body is not None:
         lines.append(f"Content-Length: {len(body)}")
     if not keeps_open:
@@ -402,7 +402,7 @@ def _read_answer(call: _Call, connection: Connection) -> Answer:
     """The head decides; what happened to the body is told beside it."""
     message, payload = connection.message, connection.payload
     assert message is not None
-    body = payload.read_nowait(MAX_ANSWER_BYTES)
+    body = payload.read_nowait(MAX_ANSWER_BYTES) if payload.total_bytes else b""
     return Answer(
         status=message.code,
         headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in message.raw_headers],

@@ -25,13 +25,13 @@ _DEADLINE_STEP_S = 0.02
 class Connection(BaseProtocol):
     """One connection outwards, for one exchange after another. What arrives between two of them ends it.
 
-    Reading is aiohttp's parser, a new one for each answer; `message` and `payload` are the answer's, once its head is
-    complete. body_error says why the body ended early, "" when it did not.
+    Reading is aiohttp's parser; `message` and `payload` are the answer's, once its head is complete. body_error says
+    why the body ended early, "" when it did not.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, deadlines: Deadlines) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, exchanges: Exchanges) -> None:
         super().__init__(loop)
-        self._deadlines = deadlines
+        self._exchanges = exchanges
         self.message: RawResponseMessage | None = None
         self.payload: StreamReader = EMPTY_PAYLOAD
         self.body_error = ""
@@ -39,6 +39,7 @@ class Connection(BaseProtocol):
         self._waiter: asyncio.Future[None] | None = None
         self._body_limit = 0
         self._head_bytes = 0
+        self._is_asked = False
         self._is_spent = False
 
     @property
@@ -60,32 +61,43 @@ class Connection(BaseProtocol):
             raise ConnectionResetError("the connection was closed")
         self.message, self.payload, self.body_error = None, EMPTY_PAYLOAD, ""
         self._head_bytes, self._body_limit = 0, body_limit
-        self._parser = HttpResponseParser(
+        if self._parser is None:
+            self._parser = self._new_parser(has_body=not is_tunnel)
+        self._is_asked = True
+        self._waiter = self._loop.create_future()
+        self._exchanges.begin(self, request, deadline)
+        try:
+            await self._waiter
+        finally:
+            self._exchanges.end(self)
+            self._waiter = None
+            if is_tunnel:
+                self._parser = None  # it is another's answers that follow
+
+    def _new_parser(self, *, has_body: bool) -> HttpResponseParser:
+        return HttpResponseParser(
             self,
             self._loop,
             MAX_ANSWER_BYTES,
             payload_exception=ClientPayloadError,
-            response_with_body=not is_tunnel,
-            read_until_eof=not is_tunnel,
+            response_with_body=has_body,
+            read_until_eof=has_body,
             auto_decompress=False,
         )
-        self._waiter = self._loop.create_future()
-        self._deadlines.watch(self, deadline)
-        try:
+
+    def send(self, request: bytes) -> None:
+        """Called by `Exchanges`; when the connection was lost meanwhile, the exchange has ended."""
+        if self.transport is not None and not self.transport.is_closing():
             self.transport.write(request)
-            await self._waiter
-        finally:
-            self._deadlines.forget(self)
-            self._waiter = None
 
     def rest(self) -> None:
         """Note that nothing is asked now."""
-        self._parser, self.message, self.payload = None, None, EMPTY_PAYLOAD
+        self._is_asked, self.message, self.payload = False, None, EMPTY_PAYLOAD
         self.idle_since = self._loop.time()
 
     def drop(self) -> None:
         """End the connection; whatever the other side still sends is not read."""
-        self._parser = None
+        self._parser, self._is_asked = None, False
         if self.transport is not None:
             self.transport.abort()
 
@@ -97,8 +109,8 @@ class Connection(BaseProtocol):
     # --- called by the transport ------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        if self._parser is None:
-            self.drop()  # nothing was asked
+        if not self._is_asked or self._parser is None:
+            self.drop()
             return
         try:
             messages, is_upgraded, _ = self._parser.feed_data(data)
@@ -153,21 +165,35 @@ class Connection(BaseProtocol):
             self._waiter.set_exception(exc)
 
 
-class Deadlines:
-    """Ends exchanges that last too long, to 20 ms: a timer for each would cost as much as its parsing."""
+class Exchanges:
+    """What one client has under way: sends the requests, ends what lasts too long.
+
+    The requests of one turn of the loop go out together at its end: a receiver that sleeps is woken once, not by each
+    of them, which takes longer than sending. The deadlines have one timer, to 20 ms: one for each would cost as much as
+    its parsing.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self._unsent: list[tuple[Connection, bytes]] = []
         self._deadlines: dict[Connection, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def watch(self, connection: Connection, deadline: float) -> None:
+    def begin(self, connection: Connection, request: bytes, deadline: float) -> None:
+        if not self._unsent:
+            self._loop.call_soon(self._send)
+        self._unsent.append((connection, request))
         self._deadlines[connection] = deadline
         if self._timer is None:
             self._timer = self._loop.call_later(_DEADLINE_STEP_S, self._look)
 
-    def forget(self, connection: Connection) -> None:
+    def end(self, connection: Connection) -> None:
         self._deadlines.pop(connection, None)
+
+    def _send(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        for connection, request in unsent:
+            connection.send(request)
 
     def close(self) -> None:
         if self._timer is not None:

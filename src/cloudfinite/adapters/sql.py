@@ -11,15 +11,13 @@ import json
 import re
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, partial
 from itertools import chain
-from operator import itemgetter
 from typing import Any, Protocol, TypeAlias
 
 import sqlalchemy
-from sqlalchemy import TextClause
+from sqlalchemy import TextClause, text
 from sqlalchemy.exc import DBAPIError
 
 # A machine that is cut off says nothing: notice within seconds, not after the system's hours.
@@ -34,7 +32,6 @@ CONNECT_ARGUMENTS: Mapping[str, Any] = {
 Sizes: TypeAlias = tuple[tuple[str, int], ...]  # how many items each list of a statement has
 
 _NAME = re.compile(r"(?<![:\w]):(\w+)")
-_INSERT = re.compile(r"(\s*INSERT\s.*?\sVALUES\s*)(\([^()]*\))([^:]*)", re.DOTALL)
 _ROWS = 256  # of values in one INSERT
 _IN_NOTHING = "(SELECT NULL WHERE 1 = 0)"
 
@@ -75,9 +72,7 @@ class Connection:
         if type(statement) is not TextClause or self._slow.engine.dispatch.before_cursor_execute:
             return self._slow.execute(statement, values)
         if isinstance(values, Sequence):
-            if self._is_postgres or (insert := _insert(statement.text)) is None:
-                return self._run(statement.text, (), lambda cursor, words: cursor.executemany(words, values))
-            return self._insert_rows(insert, values)
+            return self._run(statement.text, (), lambda cursor, words: cursor.executemany(words, values))
         return self.run(statement.text, _expanding(statement), values or {})
 
     def run(self, words: str, lists: frozenset[str], values: Mapping[str, Any]) -> Result:
@@ -89,14 +84,16 @@ class Connection:
         sizes = tuple((name, len(values[name])) for name in sorted(lists))
         return self._run(words, sizes, lambda cursor, driver_words: cursor.execute(driver_words, flat))
 
-    def _insert_rows(self, insert: _Insert, values: Sequence[Mapping[str, Any]]) -> Result:
-        """In few statements: SQLite's driver gives up the GIL, and waits for it, at each of `executemany`."""
-        result = Result(insert.words, None, [], 0)
-        for start in range(0, len(values), _ROWS):
-            rows = values[start : start + _ROWS]
-            flat = [*chain.from_iterable(map(insert.pick, rows))]
-            result.rowcount += self._run(_of_rows(insert, len(rows)), (), partial(_execute, flat)).rowcount
-        return result
+    def insert(self, into: Insert, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Insert rows, in few statements: SQLite's driver gives up the GIL, and waits for it, at each of a list."""
+        if not rows:
+            return
+        if self._is_postgres or self._slow.engine.dispatch.before_cursor_execute:
+            self.execute(into.one, [dict(zip(into.columns, row, strict=True)) for row in rows])
+            return
+        for start in range(0, len(rows), _ROWS):
+            some = rows[start : start + _ROWS]
+            self._run(_of_rows(into, len(some)), (), partial(_execute, [*chain.from_iterable(some)]))
 
     def _run(self, words: str, sizes: Sizes, execute: Callable[[Any, str], object]) -> Result:
         driver_words = _driver_words(words, sizes, self._is_postgres)
@@ -177,33 +174,19 @@ class Scalars(list[Any]):
         return self
 
 
-@dataclass(frozen=True, slots=True)
-class _Insert:
-    """An INSERT of one row of named values, taken apart."""
+class Insert:
+    """An INSERT of rows that hold these columns' values in this order."""
 
-    words: str
-    start: str
-    row: str
-    end: str
-    pick: Callable[[Mapping[str, Any]], tuple[Any, ...]]
+    def __init__(self, table: str, *columns: str) -> None:
+        self.columns = columns
+        self.start = f"INSERT INTO {table} ({', '.join(columns)}) VALUES "
+        self.one = text(f"{self.start}({', '.join(f':{column}' for column in columns)})")
 
 
 @cache
-def _of_rows(insert: _Insert, size: int) -> str:
-    return f"{insert.start}{', '.join([insert.row] * size)}{insert.end}"
-
-
-@cache
-def _insert(words: str) -> _Insert | None:
-    """None: it is none, or has more than one row of values."""
-    match = _INSERT.fullmatch(words)
-    if match is None:
-        return None
-    start, row, end = match.groups()
-    names = _NAME.findall(row)
-    if len(names) < 2:  # itemgetter gives no tuple for one
-        return None
-    return _Insert(words, start, _NAME.sub("?", row), end, itemgetter(*names))
+def _of_rows(into: Insert, size: int) -> str:
+    row = f"({', '.join('?' * len(into.columns))})"
+    return into.start + ", ".join([row] * size)
 
 
 def json_row(columns: Sequence[str]) -> str:

@@ -13,17 +13,18 @@ from typing import Any
 
 from sqlalchemy import Row, bindparam, select, text
 
+from cloudfinite.adapters.dialects import Both
 from cloudfinite.adapters.schema_base import from_us, optional_us, to_us
 from cloudfinite.adapters.schema_deliveries import delivery
-from cloudfinite.adapters.store_targets import Both, SqlTargetRows, read_secrets, secrets_text
+from cloudfinite.adapters.sql import Insert
+from cloudfinite.adapters.store_targets import SqlTargetRows, read_secrets, secrets_text
 from cloudfinite.domain.delivery import Attempt, Delivery, DeliveryFilter, DeliveryState, SigningSecret, Target
 
-_INSERT = text("""
-    INSERT INTO delivery (id, job_id, bucket, url, event, content_type, request_id, state, created_us, next_us,
-                          ended_us)
-    VALUES (:id, :job_id, :bucket, :url, :event, :content_type, :request_id, :state, :created_us, :next_us,
-            :ended_us)""")
-_INSERT_BODY = text("INSERT INTO delivery_body (delivery_id, body) VALUES (:id, :body)")
+_INTO = Insert(
+    "delivery", "id", "job_id", "bucket", "url", "event", "content_type", "request_id", "state", "created_us",
+    "next_us", "ended_us",
+)  # fmt: skip
+_INTO_BODIES = Insert("delivery_body", "delivery_id", "body")
 _GET = text("SELECT * FROM delivery JOIN delivery_body ON delivery_id = id WHERE id = :id")
 _ATTEMPTS = text("SELECT * FROM attempt WHERE delivery_id = :id ORDER BY seq")
 
@@ -76,25 +77,24 @@ class SqlDeliveryRows(SqlTargetRows):
 
     def insert(self, *deliveries: Delivery) -> None:
         ahead_us = self._ahead_us
-        values = [
-            {
-                "id": item.id,
-                "job_id": item.job_id,
-                "bucket": item.bucket,
-                "url": item.url,
-                "event": item.event,
-                "content_type": item.content_type,
-                "request_id": item.request_id,
-                "state": item.state.value,
-                "created_us": to_us(item.created_at),
-                "next_us": to_us(item.next_at) + ahead_us,
-                "ended_us": optional_us(item.ended_at),
-            }
+        rows = [
+            (
+                item.id,
+                item.job_id,
+                item.bucket,
+                item.url,
+                item.event,
+                item.content_type,
+                item.request_id,
+                item.state.value,
+                to_us(item.created_at),
+                to_us(item.next_at) + ahead_us,
+                optional_us(item.ended_at),
+            )
             for item in deliveries
         ]
-        if values:
-            self._db.execute(_INSERT, values)
-            self._db.execute(_INSERT_BODY, [{"id": item.id, "body": item.body} for item in deliveries])
+        self._db.insert(_INTO, rows)
+        self._db.insert(_INTO_BODIES, [(item.id, item.body) for item in deliveries])
 
     def get(self, delivery_id: str) -> Delivery | None:
         row = self._db.execute(_GET, {"id": delivery_id}).one_or_none()

@@ -9,17 +9,18 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BindParameter, Row, Text, TextClause, bindparam, text
+from sqlalchemy import Row, bindparam, text
 
+from cloudfinite.adapters.dialects import Both
 from cloudfinite.adapters.schema_base import from_us, optional_time, optional_us, to_us
 from cloudfinite.adapters.schema_deliveries import target
-from cloudfinite.adapters.sql import Connection, SqlUnit, is_postgres, json_row, read_json_row
+from cloudfinite.adapters.sql import Connection, Insert, SqlUnit, is_postgres
 from cloudfinite.domain.delivery import (
     Admission,
+    Attempt,
     AttemptResult,
     Delivery,
     DeliveryState,
@@ -29,46 +30,6 @@ from cloudfinite.domain.delivery import (
     TargetState,
 )
 
-
-def _list_of(name: str) -> BindParameter[Any]:
-    return bindparam(name, expanding=True, type_=Text())
-
-
-@dataclass(frozen=True, slots=True)
-class Both:
-    """One statement in the two dialects' words: SQLite is told its index, PostgreSQL locks rows."""
-
-    sqlite: TextClause
-    postgres: TextClause
-
-    @classmethod
-    def of(cls, words: str, lists: Sequence[str] = ()) -> Both:
-        """`{by:<index>}` and `{lock:<clause>}` mark the places."""
-        sqlite, postgres = words, words
-        for part in [piece.split("}")[0] for piece in words.split("{")[1:]]:
-            kind, _, value = part.partition(":")
-            sqlite = sqlite.replace(f"{{{part}}}", f"INDEXED BY {value}" if kind == "by" else "")
-            postgres = postgres.replace(f"{{{part}}}", "" if kind == "by" else value)
-        expanding = [_list_of(name) for name in lists]
-        return cls(text(sqlite).bindparams(*expanding), text(postgres).bindparams(*expanding))
-
-    @classmethod
-    def of_rows(cls, words: str, **types: str) -> Both:
-        """A change of many rows as one statement: SQLite's driver gives up the GIL, and waits for it, at each.
-
-        `{rows}` marks the place of the table of what is given, `:rows` as JSON, `{<name>}` its columns.
-        """
-        columns = ", ".join(f"{name} {kind}" for name, kind in types.items())
-        sqlite = words.format(
-            rows="json_each(:rows) AS given", **{name: f"json_extract(given.value, '$.{name}')" for name in types}
-        )
-        postgres = words.format(
-            rows=f"json_to_recordset(CAST(:rows AS json)) AS given ({columns})",
-            **{name: f"given.{name}" for name in types},
-        )
-        return cls(text(sqlite), text(postgres))
-
-
 # --- new deliveries
 _HELD_ELSEWHERE = """EXISTS (SELECT 1 FROM target WHERE target.url = delivery.url AND target.lease_owner IS NOT NULL
                              AND target.lease_owner <> :owner AND target.wake_us > :now)"""
@@ -76,14 +37,10 @@ _NEW = Both.of(f"""
     SELECT seq, id, url FROM delivery {{by:delivery_new}} WHERE state = 'waiting' AND sequence = 0
         AND NOT {_HELD_ELSEWHERE}
     ORDER BY seq LIMIT :n {{lock:FOR UPDATE OF delivery SKIP LOCKED}}""")
-_GIVEN = f"""
-    SELECT seq, id, url FROM delivery WHERE id IN :ids AND state || '' = 'waiting' AND sequence = 0
+_NEW_GIVEN = Both.of(f"""
+    SELECT seq, id, url FROM delivery WHERE id {{among:ids}} AND state || '' = 'waiting' AND sequence = 0
         AND NOT {_HELD_ELSEWHERE}
-    ORDER BY seq"""
-_NEW_GIVEN = text(f"{_GIVEN} FOR UPDATE OF delivery SKIP LOCKED").bindparams(_list_of("ids"))
-_NEW_COLUMNS = ("seq", "id", "url")
-_NEW_GIVEN_SQLITE = text(f"""
-    SELECT {json_row(_NEW_COLUMNS)} FROM ({_GIVEN.replace(":ids", "(SELECT value FROM json_each(:ids))")})""")
+    ORDER BY seq {{lock:FOR UPDATE OF delivery SKIP LOCKED}}""").as_one_row(["seq", "id", "url"])
 _NUMBER = Both.of_rows(
     "UPDATE delivery SET sequence = {sequence} FROM {rows} WHERE delivery.seq = {seq}", sequence="bigint", seq="bigint"
 )
@@ -91,9 +48,9 @@ _NUMBER = Both.of_rows(
 # --- targets
 _ADD_TARGET = text("INSERT INTO target (url) VALUES (:url) ON CONFLICT (url) DO NOTHING")
 # The order of URLs is that of their characters, as Python sorts them, whatever the database's own is.
-_LOCK = text('SELECT * FROM target WHERE url IN :urls ORDER BY url COLLATE "C" FOR UPDATE').bindparams(_list_of("urls"))
-_TARGET_COLUMNS = tuple(target.c.keys())
-_LOCK_SQLITE = text(f"SELECT {json_row(_TARGET_COLUMNS)} FROM target WHERE url IN (SELECT value FROM json_each(:urls))")
+_LOCK = Both.of('SELECT * FROM target WHERE url {among:urls} {lock:ORDER BY url COLLATE "C" FOR UPDATE}').as_one_row(
+    target.c.keys()
+)
 _ADVANCE = Both.of_rows(
     "UPDATE target SET next_sequence = {next} FROM {rows} WHERE target.url = {url}", next="bigint", url="text"
 )
@@ -130,33 +87,25 @@ _LEARN = Both.of_rows(
 _NEXT_WAKE = text("SELECT min(wake_us) FROM target")
 
 # --- due deliveries
-_DUE = Both.of(
-    """
+_DUE = Both.of("""
     SELECT * FROM delivery {by:delivery_due} JOIN delivery_body ON delivery_id = id
-    WHERE state = 'waiting' AND url = :url AND next_us <= :now AND sequence > 0 AND id NOT IN :exclude
-    ORDER BY next_us, seq LIMIT :n""",
-    ["exclude"],
-)
+    WHERE state = 'waiting' AND url = :url AND next_us <= :now AND sequence > 0 AND NOT id {among:exclude}
+    ORDER BY next_us, seq LIMIT :n""")
 _NEXT_DUE = Both.of("""
     SELECT next_us FROM delivery {by:delivery_due} WHERE state = 'waiting' AND url = :url AND sequence > 0
         AND next_us > :after
     ORDER BY next_us LIMIT 1""")
 
 # --- attempts
-_ATTEMPT = text("""
-    INSERT INTO attempt (delivery_id, number, started_us, outcome, status, dns_us, connect_us, total_us,
-                         response_head, response_body, message)
-    VALUES (:delivery_id, :number, :started_us, :outcome, :status, :dns_us, :connect_us, :total_us,
-            :response_head, :response_body, :message)""")
+_ATTEMPT = Insert(
+    "attempt", "delivery_id", "number", "started_us", "outcome", "status", "dns_us", "connect_us", "total_us",
+    "response_head", "response_body", "message",
+)  # fmt: skip
 # Whoever made a POST tells the truth of it, lease or not: an answered delivery is delivered.
 # `state || ''`: SQLite would rather walk all that wait than look up the few that are given.
-_DELIVERED = Both.of_rows(
-    """
-    UPDATE delivery SET state = 'delivered', attempts = attempts + 1, ended_us = {now}
-    FROM {rows} WHERE delivery.id = {id} AND delivery.state <> 'delivered'""",
-    id="text",
-    now="bigint",
-)
+_DELIVERED = Both.of("""
+    UPDATE delivery SET state = :state, attempts = attempts + 1, ended_us = :now
+    WHERE id {among:ids} AND state <> :state""")
 _RETRY = Both.of_rows(
     """
     UPDATE delivery SET attempts = attempts + 1, next_us = {next}
@@ -164,14 +113,9 @@ _RETRY = Both.of_rows(
     id="text",
     next="bigint",
 )
-_END = Both.of_rows(
-    """
-    UPDATE delivery SET state = {state}, attempts = attempts + 1, ended_us = {now}
-    FROM {rows} WHERE delivery.id = {id} AND delivery.state || '' = 'waiting'""",
-    id="text",
-    now="bigint",
-    state="text",
-)
+_END = Both.of("""
+    UPDATE delivery SET state = :state, attempts = attempts + 1, ended_us = :now
+    WHERE id {among:ids} AND state || '' = 'waiting'""")
 
 # --- figures
 _WAITING = text("SELECT count(*) FROM delivery WHERE state = 'waiting'")
@@ -215,10 +159,7 @@ class SqlTargetRows:
         return ahead if abs(ahead) > _A_SECOND_US else 0
 
     def _execute(self, statement: Both, **values: Any) -> Any:
-        return self._db.execute(statement.postgres if is_postgres(self._db) else statement.sqlite, values)
-
-    def _execute_rows(self, statement: Both, rows: Sequence[Mapping[str, Any]]) -> Any:
-        return self._execute(statement, rows=json.dumps(rows))
+        return statement.execute(self._db, **values)
 
     # --- admit ------------------------------------------------------------------------------------------------------
 
@@ -232,7 +173,7 @@ class SqlTargetRows:
         leave: Sequence[str] = (),
     ) -> Admission:
         values = {"owner": owner, "now": self._steady_us}
-        rows = self._given(ids, values) if ids else self._oldest_new(limit, values)
+        rows = _NEW_GIVEN.rows(self._db, ids=list(ids), **values) if ids else self._oldest_new(limit, values)
         new: dict[str, list[Row[Any]]] = {}
         for row in rows:
             new.setdefault(row.url, []).append(row)
@@ -251,12 +192,6 @@ class SqlTargetRows:
     def _oldest_new(self, limit: int, values: Mapping[str, Any]) -> list[Row[Any]]:
         return list(self._execute(_NEW, n=limit, **values)) if limit else []
 
-    def _given(self, ids: Sequence[str], values: Mapping[str, Any]) -> list[Row[Any]]:
-        if is_postgres(self._db):
-            return list(self._db.execute(_NEW_GIVEN, {"ids": list(ids), **values}))
-        words = self._db.execute(_NEW_GIVEN_SQLITE, {"ids": json.dumps(ids), **values}).scalar_one()
-        return read_json_row(words, _NEW_COLUMNS)
-
     def _number(
         self,
         new: Mapping[str, Sequence[Row[Any]]],
@@ -266,19 +201,21 @@ class SqlTargetRows:
         sequences: dict[str, int],
     ) -> list[str]:
         """Give each new delivery the next number of its target; returns the targets to lease."""
-        numbers, advances, leased = [], [], list[str]()
+        numbers: list[tuple[int, int]] = []
+        advances: list[tuple[int, str]] = []
+        leased: list[str] = []
         for url in sorted(new):
             sequence = targets[url].next_sequence
             for row in new[url]:
-                numbers.append({"seq": row.seq, "sequence": sequence})
+                numbers.append((sequence, row.seq))
                 sequences[row.id] = sequence
                 sequence += 1
-            advances.append({"url": url, "next": sequence})
+            advances.append((sequence, url))
             if self._attend(targets[url], owner, can_lease=len(leased) < room):
                 leased.append(url)
         if numbers:
-            self._execute_rows(_ADVANCE, advances)
-            self._execute_rows(_NUMBER, numbers)
+            _ADVANCE.execute_rows(self._db, advances)
+            _NUMBER.execute_rows(self._db, numbers)
         return leased
 
     def _attend(self, target: Row[Any], owner: str, *, can_lease: bool) -> bool:
@@ -308,14 +245,8 @@ class SqlTargetRows:
         ordered = sorted(urls)
         found: dict[str, Row[Any]] = {}
         for start in range(0, len(ordered), _LOCKED):
-            found |= {row.url: row for row in self._locked(ordered[start : start + _LOCKED])}
+            found |= {row.url: row for row in _LOCK.rows(self._db, urls=ordered[start : start + _LOCKED])}
         return found
-
-    def _locked(self, urls: Sequence[str]) -> list[Row[Any]]:
-        if is_postgres(self._db):
-            return list(self._db.execute(_LOCK, {"urls": urls}))
-        words = self._db.execute(_LOCK_SQLITE, {"urls": json.dumps(urls)}).scalar_one()
-        return read_json_row(words, _TARGET_COLUMNS)
 
     # --- lease ------------------------------------------------------------------------------------------------------
 
@@ -365,29 +296,29 @@ class SqlTargetRows:
         return due, None if following is None else self._until(following)
 
     def record(self, results: Sequence[AttemptResult], leases: Sequence[TargetLease], as_of: datetime) -> set[str]:
-        if results:
-            self._db.execute(_ATTEMPT, [_attempt_values(result) for result in results])
+        self._db.insert(_ATTEMPT, [_attempt_values(result.attempt) for result in results])
         self._follow(sorted(results, key=lambda result: result.attempt.delivery_id))
-        learnt = [self._target_values(lease, as_of) for lease in sorted(leases, key=lambda lease: lease.target.url)]
-        if not learnt or self._execute_rows(_LEARN, learnt).rowcount == len(learnt):
+        ordered = sorted(leases, key=lambda lease: lease.target.url)
+        learnt = [self._target_values(lease, as_of) for lease in ordered]
+        if not learnt or _LEARN.execute_rows(self._db, learnt).rowcount == len(learnt):
             return set()
-        return {values["url"] for values in learnt if self._db.execute(_HELD, values).scalar() is None}
+        return {lease.target.url for lease in ordered if not self._is_held(lease)}
+
+    def _is_held(self, lease: TargetLease) -> bool:
+        values = {"url": lease.target.url, "owner": lease.owner, "token": lease.token}
+        return self._db.execute(_HELD, values).scalar() is not None
 
     def _follow(self, results: Sequence[AttemptResult]) -> None:
-        now = self._now_us
-        delivered, retried, ended = [], [], []
+        ended: dict[DeliveryState, list[str]] = {}
         for result in results:
-            key = result.attempt.delivery_id
-            match result.state:
-                case DeliveryState.DELIVERED:
-                    delivered.append({"id": key, "now": now})
-                case DeliveryState.WAITING:
-                    retried.append({"id": key, "next": self._steady_us + _span_us(result.wait)})
-                case _:
-                    ended.append({"id": key, "now": now, "state": result.state.value})
-        for statement, values in ((_DELIVERED, delivered), (_RETRY, retried), (_END, ended)):
-            if values:
-                self._execute_rows(statement, values)
+            ended.setdefault(result.state, []).append(result.attempt.delivery_id)
+        if ended.pop(DeliveryState.WAITING, None):
+            now = self._steady_us
+            waiting = [result for result in results if result.state is DeliveryState.WAITING]
+            _RETRY.execute_rows(self._db, [(one.attempt.delivery_id, now + _span_us(one.wait)) for one in waiting])
+        for state, ids in ended.items():
+            statement = _DELIVERED if state is DeliveryState.DELIVERED else _END
+            self._execute(statement, ids=ids, now=self._now_us, state=state.value)
 
     # --- figures ----------------------------------------------------------------------------------------------------
 
@@ -441,20 +372,21 @@ class SqlTargetRows:
             rate_per_s=row.rate_per_s,
         )
 
-    def _target_values(self, lease: TargetLease, as_of: datetime) -> dict[str, Any]:
+    def _target_values(self, lease: TargetLease, as_of: datetime) -> tuple[Any, ...]:
+        """In the order of `_LEARN`."""
         target = lease.target
         until = target.open_until
-        return {
-            "url": target.url,
-            "owner": lease.owner,
-            "token": lease.token,
-            "state": target.state.value,
-            "paused_reason": target.paused_reason,
-            "failures_in_row": target.failures_in_row,
-            "failing_since_us": optional_us(target.failing_since),
-            "last_success_us": optional_us(target.last_success_at),
-            "open_until_us": None if until is None else self._steady_us + _span_us(until - as_of),
-        }
+        return (
+            target.state.value,
+            target.paused_reason,
+            target.failures_in_row,
+            optional_us(target.failing_since),
+            optional_us(target.last_success_at),
+            None if until is None else self._steady_us + _span_us(until - as_of),
+            target.url,
+            lease.owner,
+            lease.token,
+        )
 
 
 def _span_us(span: timedelta) -> int:
@@ -476,18 +408,18 @@ def secrets_text(secrets: Sequence[SigningSecret]) -> str:
     )
 
 
-def _attempt_values(result: AttemptResult) -> dict[str, Any]:
-    attempt = result.attempt
-    return {
-        "delivery_id": attempt.delivery_id,
-        "number": attempt.number,
-        "started_us": to_us(attempt.started_at),
-        "outcome": attempt.outcome,
-        "status": attempt.status,
-        "dns_us": round(attempt.dns_s * 1e6),
-        "connect_us": round(attempt.connect_s * 1e6),
-        "total_us": round(attempt.total_s * 1e6),
-        "response_head": attempt.response_head,
-        "response_body": attempt.response_body,
-        "message": attempt.message,
-    }
+def _attempt_values(attempt: Attempt) -> tuple[Any, ...]:
+    """In the order of `_ATTEMPT`."""
+    return (
+        attempt.delivery_id,
+        attempt.number,
+        to_us(attempt.started_at),
+        attempt.outcome,
+        attempt.status,
+        round(attempt.dns_s * 1e6),
+        round(attempt.connect_s * 1e6),
+        round(attempt.total_s * 1e6),
+        attempt.response_head,
+        attempt.response_body,
+        attempt.message,
+    )

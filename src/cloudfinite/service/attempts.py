@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from typing import NamedTuple
 
 import structlog
 
@@ -36,11 +36,9 @@ _KEPT_HEAD_CHARS = 4_096
 _KEPT_VALUE_CHARS = 512
 _GONE = 410
 _WAITERS = frozenset({429, 503})  # the answers whose Retry-After counts
-_NUL = str.maketrans({"\0": "\ufffd"})  # PostgreSQL keeps no NUL in texts
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(NamedTuple):
     """How an attempt ended. `reason` is DeliveryFailed's, "" with an answer."""
 
     attempt: Attempt
@@ -95,7 +93,7 @@ async def make_attempt(
         started_at=started_at,
         outcome=reason,
         total_s=time.perf_counter() - started,
-        message=message.translate(_NUL)[:_KEPT_HEAD_CHARS],
+        message=_kept_text(message),
     )
     return Ending(attempt, reason)
 
@@ -130,8 +128,12 @@ def _answer_message(answer: Answer) -> str:
 
 
 def _head_text(headers: Sequence[tuple[str, str]]) -> str:
-    text = "\n".join(f"{name}: {value[:_KEPT_VALUE_CHARS]}" for name, value in headers)
-    return text.translate(_NUL)[:_KEPT_HEAD_CHARS]
+    return _kept_text("\n".join([f"{name}: {value[:_KEPT_VALUE_CHARS]}" for name, value in headers]))
+
+
+def _kept_text(text: str) -> str:
+    """PostgreSQL keeps no NUL in texts."""
+    return text.replace("\0", "\ufffd")[:_KEPT_HEAD_CHARS]
 
 
 def retry_after(headers: Sequence[tuple[str, str]], now: datetime) -> timedelta | None:

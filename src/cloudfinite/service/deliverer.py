@@ -12,7 +12,7 @@ import contextlib
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
@@ -92,7 +92,7 @@ class Deliverer:
         self._looking_since: float | None = None
         self._scan_at = 0.0
         self._owned_until = 0.0
-        self._attempts: set[asyncio.Task[None]] = set()
+        self._attempts: dict[str, asyncio.Task[None]] = {}  # by delivery id
         self._untrusted = 0
         self._is_stopping = False
         self._woken = asyncio.Event()
@@ -153,7 +153,7 @@ class Deliverer:
         send, renew = self._loops
         await send.stop()
         if self._attempts:
-            _, late = await asyncio.wait(self._attempts, timeout=self._settings.drain.total_seconds())
+            _, late = await asyncio.wait(self._attempts.values(), timeout=self._settings.drain.total_seconds())
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
@@ -265,7 +265,7 @@ class Deliverer:
                 continue
             is_next = held.more_at is None or held.more_at > now
             if is_next and len(held.ready) < most_ready:
-                held.ready[delivery.id] = replace(delivery, sequence=sequence)
+                held.ready[delivery.id] = delivery._replace(sequence=sequence)
             else:
                 held.more_in(0.0, now)
         if is_elsewhere:
@@ -300,28 +300,24 @@ class Deliverer:
         held.start(delivery.id, self._monotonic())
         is_untrusted = not held.is_trusted
         self._untrusted += is_untrusted
-        task = asyncio.get_running_loop().create_task(self._attempt(held, delivery), name=delivery.id)
-        self._attempts.add(task)
-        task.add_done_callback(self._freed_trusted if held.is_trusted else self._freed_other)
+        attempt = self._attempt(held, delivery, is_untrusted=is_untrusted)
+        self._attempts[delivery.id] = asyncio.get_running_loop().create_task(attempt, name=delivery.id)
         self._holdings.arrange(held)
-
-    def _freed_trusted(self, task: asyncio.Task[None]) -> None:
-        self._attempts.discard(task)
-        self._start_attempts()
-
-    def _freed_other(self, task: asyncio.Task[None]) -> None:
-        self._untrusted -= 1
-        self._freed_trusted(task)
 
     # --- one attempt ------------------------------------------------------------------------------------------------
 
-    async def _attempt(self, held: HeldTarget, delivery: Delivery) -> None:
-        ending = await make_attempt(delivery, held.target, self._sender, self._signer, self._clock)
-        result = follow_up(delivery, ending, self._settings.schedule, self._jitter())
-        self._learn(held, delivery, ending)
-        self._tell(delivery, ending, result)
-        self._recorder.add(held, result)
-        self._holdings.arrange(held)
+    async def _attempt(self, held: HeldTarget, delivery: Delivery, *, is_untrusted: bool) -> None:
+        try:
+            ending = await make_attempt(delivery, held.target, self._sender, self._signer, self._clock)
+            result = follow_up(delivery, ending, self._settings.schedule, self._jitter())
+            self._learn(held, delivery, ending)
+            self._tell(delivery, ending, result)
+            self._recorder.add(held, result)
+            self._holdings.arrange(held)
+        finally:
+            del self._attempts[delivery.id]
+            self._untrusted -= is_untrusted
+            self._start_attempts()
 
     def _learn(self, held: HeldTarget, delivery: Delivery, ending: Ending) -> None:
         now, wall = self._monotonic(), self._clock()

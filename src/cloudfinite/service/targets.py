@@ -36,11 +36,12 @@ class TargetLimits:
 _SLOWED_BY = frozenset({429, 502, 503, 504})  # answers of a receiver that has too much to do
 _WINDOW_GROWTH = 0.5
 _NEWS_S = 1.0
+_REMEMBERED = 1_000  # outcomes
 
 
 @dataclass(slots=True)
 class HeldTarget:
-    """`ready` are due deliveries in memory, the next one first.
+    """`ready` are due deliveries in memory, the next one first. `target` is what is known now, `lease` as it was taken.
 
     more_at is when the store has more of them (0: now, None: it has none).
 
@@ -52,6 +53,12 @@ class HeldTarget:
     limits: TargetLimits
     now: float
     wall: datetime
+    target: Target = field(init=False)
+    url: str = field(init=False)
+    is_trusted: bool = field(init=False)
+    """Whether the receiver answered lately; the others share a part of the sockets."""
+    is_half_open: bool = field(init=False)
+    """Whether the breaker was open: one probe decides."""
     ready: OrderedDict[str, Delivery] = field(default_factory=OrderedDict)
     in_flight: set[str] = field(default_factory=set)
     unrecorded: set[str] = field(default_factory=set)
@@ -60,6 +67,8 @@ class HeldTarget:
     used_at: float = 0.0
     armed_at: float | None = None
     is_ending: bool = False
+    _is_paused: bool = False
+    _interval_s: float = 0.0  # between two starts, 0 when the rate is not limited
     _window: float = 0.0
     _next_start: float = 0.0
     _closed_until: float = float("-inf")
@@ -68,28 +77,25 @@ class HeldTarget:
     _is_told: bool = False
     _told_at: float = float("-inf")
     _failing_since: float | None = None
-    _outcomes: deque[tuple[float, bool]] = field(default_factory=deque)
+    _outcomes: deque[tuple[float, bool]] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
 
     def __post_init__(self) -> None:
+        self.url = self.lease.target.url
+        self._set_target(self.lease.target)
         self._window = self.limits.concurrency
         self.used_at = self.now
         self._read_stamps(self.now, self.wall)
         if self._interval_s:
             self._next_start = self.now + self._interval_s  # the holder before us may have sent just now
 
-    @property
-    def url(self) -> str:
-        return self.lease.target.url
-
-    @property
-    def target(self) -> Target:
-        return self.lease.target
-
-    @property
-    def _interval_s(self) -> float:
-        """Between two starts, 0 when the rate is not limited."""
-        rate = self.target.rate_per_s or self.limits.rate_per_s
-        return 1 / rate if rate else 0.0
+    def _set_target(self, target: Target) -> None:
+        """Note what is known of the receiver, with what each POST asks for told apart."""
+        self.target = target
+        self.is_trusted = target.last_success_at is not None and target.failing_since is None
+        self.is_half_open = target.open_until is not None
+        self._is_paused = target.state is TargetState.PAUSED
+        rate = target.rate_per_s or self.limits.rate_per_s
+        self._interval_s = 1 / rate if rate else 0.0
 
     @property
     def is_idle(self) -> bool:
@@ -103,19 +109,9 @@ class HeldTarget:
     def knows(self, delivery_id: str) -> bool:
         return delivery_id in self.in_flight or delivery_id in self.unrecorded or delivery_id in self.ready
 
-    @property
-    def is_trusted(self) -> bool:
-        """Whether the receiver answered lately; the others share a part of the sockets."""
-        return self.target.last_success_at is not None and self.target.failing_since is None
-
-    @property
-    def is_half_open(self) -> bool:
-        """Whether the breaker was open: one probe decides."""
-        return self.target.open_until is not None
-
     def is_closed(self, now: float) -> bool:
         """Whether nothing may be sent for long."""
-        return self.is_ending or self.target.state is TargetState.PAUSED or self._closed_until > now
+        return self.is_ending or self._is_paused or self._closed_until > now
 
     def wait_s(self, now: float) -> float | None:
         """0 when a POST may start now, else how long until that may change; None when only an answer changes it."""
@@ -184,11 +180,12 @@ class HeldTarget:
             self._learn(open_until=wall + timedelta(seconds=max(0.0, self._closed_until - now)))
         self._learn()
         self._is_told, self._told_at = True, now
-        return self.lease
+        return replace(self.lease, target=self.target)
 
     def adopt(self, lease: TargetLease, now: float, wall: datetime) -> None:
         """Go on under a new lease: ours had run out, or was given up, and nobody else took it."""
         self.lease = lease
+        self._set_target(lease.target)
         self.is_ending = False
         self._read_stamps(now, wall)
 
@@ -217,20 +214,20 @@ class HeldTarget:
             changes["last_success_at"], self._succeeded_at = self._succeeded_at, None
         if not changes:
             return
-        self.lease = replace(self.lease, target=replace(self.lease.target, **changes))  # type: ignore[arg-type]
+        self._set_target(replace(self.target, **changes))  # type: ignore[arg-type]
 
     def _end(self, delivery_id: str, now: float, *, is_success: bool) -> None:
         self.in_flight.discard(delivery_id)
         self.used_at = now
         self._outcomes.append((now, is_success))
-        while len(self._outcomes) > 1_000 or self._outcomes[0][0] < now - self.limits.window_s:
-            self._outcomes.popleft()
 
     def _is_tripped(self, now: float) -> bool:
         if now - self._last_success < self.limits.quiet_s:
             return False
         if self.target.failures_in_row >= self.limits.failures_in_row:
             return True
+        while self._outcomes[0][0] < now - self.limits.window_s:
+            self._outcomes.popleft()
         failures = sum(not is_success for _, is_success in self._outcomes)
         count = len(self._outcomes)
         return count >= self.limits.window_attempts and failures >= self.limits.failure_share * count

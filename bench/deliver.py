@@ -94,7 +94,7 @@ async def path_rate(desk: Desk, urls: list[str], count: int) -> tuple[float, flo
         for some in lists:
             put += LIST
             while put - (desk.ended() - before) > AHEAD:
-                await asyncio.sleep(0.002)
+                await asyncio.sleep(0.005)
             await desk.put(some)
 
     await asyncio.gather(*(produce() for _ in range(PRODUCERS)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -42,12 +42,13 @@ class TargetUrl:
     port: int
     target: str
     address: Address | None = None
+    authority: str = field(init=False, compare=False)
+    """As the Host header has it."""
 
-    @property
-    def authority(self) -> str:
-        """As the Host header has it."""
+    def __post_init__(self) -> None:
         host = f"[{self.host}]" if isinstance(self.address, IPv6Address) else self.host
-        return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+        is_default = self.port == _DEFAULT_PORTS[self.scheme]
+        object.__setattr__(self, "authority", host if is_default else f"{host}:{self.port}")
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.authority}{self.target}"

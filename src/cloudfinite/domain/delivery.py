@@ -48,8 +48,11 @@ class Delivery(NamedTuple):
     state: DeliveryState = DeliveryState.WAITING
     attempts: int = 0
     replayed_after: int = 0
-    sequence: int = 0
     ended_at: datetime | None = None
+    sequence: int = 0
+
+    def numbered(self, sequence: int) -> Delivery:
+        return Delivery(*self[:-1], sequence)
 
 
 class Attempt(NamedTuple):

@@ -13,7 +13,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -81,6 +81,7 @@ class Deliverer:
         self._signer = signer
         self._owner = owner
         self._settings = settings
+        self._log = log.bind()  # looked up once, not for each delivery
         self._metrics = DelivererMetrics(registry, lambda: len(self._attempts))
         self._clock = clock
         self._monotonic = monotonic
@@ -265,7 +266,7 @@ class Deliverer:
                 continue
             is_next = held.more_at is None or held.more_at > now
             if is_next and len(held.ready) < most_ready:
-                held.ready[delivery.id] = delivery._replace(sequence=sequence)
+                held.ready[delivery.id] = delivery.numbered(sequence)
             else:
                 held.more_in(0.0, now)
         if is_elsewhere:
@@ -310,8 +311,9 @@ class Deliverer:
         try:
             ending = await make_attempt(delivery, held.target, self._sender, self._signer, self._clock)
             result = follow_up(delivery, ending, self._settings.schedule, self._jitter())
-            self._learn(held, delivery, ending)
-            self._tell(delivery, ending, result)
+            wall = self._clock()
+            self._learn(held, delivery, ending, wall)
+            self._tell(delivery, ending, result, wall)
             self._recorder.add(held, result)
             self._holdings.arrange(held)
         finally:
@@ -319,8 +321,8 @@ class Deliverer:
             self._untrusted -= is_untrusted
             self._start_attempts()
 
-    def _learn(self, held: HeldTarget, delivery: Delivery, ending: Ending) -> None:
-        now, wall = self._monotonic(), self._clock()
+    def _learn(self, held: HeldTarget, delivery: Delivery, ending: Ending, wall: datetime) -> None:
+        now = self._monotonic()
         if ending.is_success:
             held.succeed(delivery.id, now, wall)
         elif ending.is_refused or ending.reason == "internal":
@@ -334,20 +336,20 @@ class Deliverer:
                 self._metrics.paused.inc()
                 log.error("target.paused", url=held.url, reason=held.target.paused_reason)
 
-    def _tell(self, delivery: Delivery, ending: Ending, result: AttemptResult) -> None:
+    def _tell(self, delivery: Delivery, ending: Ending, result: AttemptResult, wall: datetime) -> None:
         attempt = ending.attempt
         self._metrics.attempts(ending.metric).inc()
         self._metrics.attempt_s.observe(attempt.total_s)
         told = {"delivery_id": delivery.id, "job_id": delivery.job_id, "attempt": attempt.number}
-        match result.state:
-            case DeliveryState.DELIVERED:
-                self._metrics.latency_s.observe((self._clock() - delivery.created_at).total_seconds())
-                log.debug("delivery.delivered", **told)
-            case DeliveryState.WAITING:
-                wait_s = round(result.wait.total_seconds(), 1)
-                log.info("delivery.failed", **told, outcome=attempt.outcome, reason=attempt.message, next_s=wait_s)
-            case _:
-                log.warning("delivery.given_up", **told, outcome=attempt.outcome, reason=attempt.message)
+        if result.state is DeliveryState.DELIVERED:
+            self._metrics.latency_s.observe((wall - delivery.created_at).total_seconds())
+            self._log.debug("delivery.delivered", **told)
+            return
+        told |= {"outcome": attempt.outcome, "reason": attempt.message}
+        if result.state is DeliveryState.WAITING:
+            self._log.info("delivery.failed", **told, next_s=round(result.wait.total_seconds(), 1))
+        else:
+            self._log.warning("delivery.given_up", **told)
 
     def _recorded(self, targets: Iterable[HeldTarget]) -> None:
         for held in targets:

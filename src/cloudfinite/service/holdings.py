@@ -65,11 +65,11 @@ class Holdings:
                 self._leaving.add(held.url)
                 self._wake()
             return
-        wait = held.wait_s(now)
-        if held.ready and wait == 0:
+        wait = held.wait_s(now) if held.ready else None
+        if wait == 0:
             ring = self._trusted if held.is_trusted else self._others
             ring[held.url] = None
-        elif held.ready and wait:
+        elif wait:
             self._arm(now + wait, held)
         if held.more_at is None or len(held.ready) >= self._concurrency:
             return

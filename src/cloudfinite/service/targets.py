@@ -69,7 +69,8 @@ class HeldTarget:
     is_ending: bool = False
     _is_paused: bool = False
     _interval_s: float = 0.0  # between two starts, 0 when the rate is not limited
-    _window: float = 0.0
+    _window: float = 0.0  # POSTs at once that the receiver seems to bear
+    _at_once: int = 1
     _next_start: float = 0.0
     _closed_until: float = float("-inf")
     _last_success: float = float("-inf")
@@ -81,8 +82,8 @@ class HeldTarget:
 
     def __post_init__(self) -> None:
         self.url = self.lease.target.url
-        self._set_target(self.lease.target)
         self._window = self.limits.concurrency
+        self._set_target(self.lease.target)
         self.used_at = self.now
         self._read_stamps(self.now, self.wall)
         if self._interval_s:
@@ -96,6 +97,11 @@ class HeldTarget:
         self._is_paused = target.state is TargetState.PAUSED
         rate = target.rate_per_s or self.limits.rate_per_s
         self._interval_s = 1 / rate if rate else 0.0
+        self._set_window(self._window)
+
+    def _set_window(self, window: float) -> None:
+        self._window = window
+        self._at_once = 1 if self.is_half_open else max(1, int(window))
 
     @property
     def is_idle(self) -> bool:
@@ -115,25 +121,26 @@ class HeldTarget:
 
     def wait_s(self, now: float) -> float | None:
         """0 when a POST may start now, else how long until that may change; None when only an answer changes it."""
-        if self.is_closed(now):
+        if self.is_closed(now) or len(self.in_flight) >= self._at_once:
             return None
-        if len(self.in_flight) >= (1 if self.is_half_open else max(1, int(self._window))):
-            return None
-        return max(0.0, self._next_start - now)
+        wait = self._next_start - now
+        return wait if wait > 0 else 0.0
 
     def start(self, delivery_id: str, now: float) -> None:
         self.in_flight.add(delivery_id)
         self.used_at = now
-        # A late start lets the next one catch up by half an interval at most: so no second sees more than the rate and
-        # one, even when what is between us and the receiver adds as much again.
-        self._next_start = max(self._next_start + self._interval_s, now + self._interval_s / 2)
+        if self._interval_s:
+            # A late start lets the next one catch up by half an interval at most: so no second sees more than the rate
+            # and one, even when what is between us and the receiver adds as much again.
+            self._next_start = max(self._next_start + self._interval_s, now + self._interval_s / 2)
 
     def succeed(self, delivery_id: str, now: float, wall: datetime) -> None:
         self._end(delivery_id, now, is_success=True)
         self._last_success = now
         self._failing_since = None
         self._closed_until = float("-inf")
-        self._window = min(self.limits.concurrency, self._window + _WINDOW_GROWTH)
+        if self._window < self.limits.concurrency:
+            self._set_window(min(self.limits.concurrency, self._window + _WINDOW_GROWTH))
         self._succeeded_at = wall
         if not self.is_trusted or self.target.failures_in_row or self.is_half_open:
             self._learn(failures_in_row=0, failing_since=None, open_until=None)
@@ -146,7 +153,7 @@ class HeldTarget:
         was_probe = self.is_half_open
         self._end(delivery_id, now, is_success=False)
         if status in _SLOWED_BY:
-            self._window = max(1.0, self._window / 2)
+            self._set_window(max(1.0, self._window / 2))
         if self._failing_since is None:
             self._failing_since = now
         failing_since = self.target.failing_since or wall

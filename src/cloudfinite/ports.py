@@ -7,7 +7,7 @@ COMMIT), and either commits as a whole or raises and leaves nothing.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -23,6 +23,7 @@ from cloudfinite.domain.delivery import (
     AttemptResult,
     Delivery,
     DeliveryFilter,
+    Due,
     SigningSecret,
     Target,
     TargetLease,
@@ -292,18 +293,27 @@ class DeliveryRows(Protocol):
         limit: int,
         ids: Sequence[str] = (),
         leave: Sequence[str] = (),
+        keep: Collection[str] = (),
     ) -> Admission:
         """Number new deliveries – these, or the oldest – and lease up to `room` of their targets.
 
         Passed over are those whose target somebody else holds: the holder admits them. `leave` are the URLs of targets
-        to let go of before; each is leased again when its next delivery is due.
+        to let go of before; each is leased again when its next delivery is due. Those to `keep` are handed out to the
+        owner with their numbers, as `take_due` does it, where it holds their target.
         """
 
     def lease_due(self, owner: str, lease: timedelta, limit: int) -> list[TargetLease]:
         """Lease targets that have something due, and that nobody holds any more."""
 
-    def take_due(self, url: str, limit: int, exclude: Sequence[str]) -> tuple[list[Delivery], timedelta | None]:
-        """Up to `limit` admitted due deliveries, oldest first, and how long until more are due (None: never)."""
+    def take_due(self, url: str, owner: str, limit: int, exclude: Sequence[str]) -> Due:
+        """Hand out up to `limit` admitted due deliveries of a target that `owner` holds.
+
+        What is handed out may have been sent until its attempt is recorded. When another owner takes it before, it gets
+        an attempt of unknown outcome, which costs no step of its schedule.
+        """
+
+    def put_back(self, owner: str, ids: Sequence[str]) -> None:
+        """Note that `owner` has not sent these, and will not before it takes them again."""
 
     def record(self, results: Sequence[AttemptResult], leases: Sequence[TargetLease], as_of: datetime) -> set[str]:
         """Store attempts and what follows from them, and what their holders learnt of the targets.

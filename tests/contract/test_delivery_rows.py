@@ -57,9 +57,11 @@ async def lease_due(store: Store, owner: str = "me") -> list[TargetLease]:
     return await store.run(lambda tx: tx.deliveries.lease_due(owner, LEASE, 10))
 
 
-async def take(store: Store, exclude: Sequence[str] = (), limit: int = 10) -> tuple[list[str], timedelta | None]:
-    found, wait = await store.run(lambda tx: tx.deliveries.take_due(URL, limit, exclude))
-    return [one.id for one in found], wait
+async def take(
+    store: Store, exclude: Sequence[str] = (), limit: int = 10, owner: str = "me"
+) -> tuple[list[str], timedelta | None]:
+    found = await store.run(lambda tx: tx.deliveries.take_due(URL, owner, limit, exclude))
+    return [one.id for one in found.deliveries], found.wait
 
 
 async def release(store: Store, owner: str = "me") -> None:
@@ -125,6 +127,52 @@ async def test_released_target_is_leased_again_when_something_is_due(store: Stor
     await release(store, "other")
     assert await lease_due(store) == []
     assert await store.read(lambda tx: tx.deliveries.next_wake()) is None
+
+
+async def hand_out(store: Store, made: Sequence[Delivery], owner: str) -> None:
+    """Number them, and give them to the owner at once."""
+    ids = [one.id for one in made]
+    await store.run(lambda tx: tx.deliveries.admit(owner, LEASE, 100, 0, ids, keep=ids))
+
+
+async def outcomes(store: Store, one: Delivery) -> list[tuple[int, str]]:
+    found = await store.read(lambda tx: tx.deliveries.attempts(one.id))
+    return [(attempt.number, attempt.outcome) for attempt in found]
+
+
+async def test_what_a_dead_owner_had_gets_an_attempt_of_unknown_outcome_that_costs_no_step(store: Store) -> None:
+    had, new = await insert_new(store, 2)
+    await hand_out(store, [had], "dead")
+    await admit(store, "dead")  # the other one is numbered only: nobody can have sent it
+    await store.run(lambda tx: tx.deliveries.release_all())
+    await lease_due(store)
+    found = await store.run(lambda tx: tx.deliveries.take_due(URL, "me", 10, []))
+    assert found.unknown == 1
+    assert [(one.id, one.attempts, one.replayed_after) for one in found.deliveries] == [(had.id, 1, 1), (new.id, 0, 0)]
+    assert await take(store) == ([had.id, new.id], None)  # by the same owner again: nothing is told twice
+    assert (await outcomes(store, had), await outcomes(store, new)) == ([(1, "unknown")], [])
+    await record(store, [result(found.deliveries[0], DeliveryState.DELIVERED, outcome="delivered")])
+    assert await outcomes(store, had) == [(1, "unknown"), (2, "delivered")]
+    assert (await get(store, had)).attempts == 2
+
+
+async def test_what_was_put_back_or_recorded_leaves_no_unknown_outcome(store: Store) -> None:
+    back, ended = await insert_new(store, 2)
+    await hand_out(store, [back, ended], "first")
+    await record(store, [result(ended, DeliveryState.WAITING)])
+    await store.run(lambda tx: tx.deliveries.put_back("other", [ended.id]))  # not its own: nothing happens
+    await store.run(lambda tx: tx.deliveries.put_back("first", [back.id]))
+    await store.run(lambda tx: tx.deliveries.release_all())
+    await lease_due(store)
+    found = await store.run(lambda tx: tx.deliveries.take_due(URL, "me", 10, []))
+    assert (found.unknown, {one.id for one in found.deliveries}) == (0, {back.id, ended.id})
+
+
+async def test_nothing_is_handed_out_to_who_does_not_hold_the_target(store: Store) -> None:
+    await insert_new(store, 2)
+    await admit(store, "holder")
+    assert (await take(store, owner="other"))[0] == []
+    assert len((await take(store, owner="holder"))[0]) == 2
 
 
 async def test_retry_is_due_only_after_its_wait(store: Store) -> None:
@@ -244,6 +292,7 @@ async def test_resumed_target_gets_its_oldest_deliveries_first(store: Store) -> 
         await record(store, [result(one, DeliveryState.WAITING, wait_s)])
     await store.run(lambda tx: tx.deliveries.pause(URL, "broken"))
     await store.run(lambda tx: tx.deliveries.resume(URL))
+    await lease_due(store)
     assert (await take(store))[0] == [one.id for one in made]
 
 
@@ -395,7 +444,18 @@ async def test_hot_statements_walk_their_index_after_analyze(sqlite_store: Sqlit
             plans[name] = " ".join(row.detail for row in db.execute(explained, wanted))
 
     walked = ("_NEW", "_DUE", "_NEXT_DUE", "_DUE_TARGETS")
-    given = ("_NEW_GIVEN", "_LOCK", "_NUMBER", "_ADVANCE", "_LEARN", "_DELIVERED", "_RETRY", "_END")
+    given = (
+        "_HAND_OUT",
+        "_PUT_BACK",
+        "_NEW_GIVEN",
+        "_LOCK",
+        "_NUMBER",
+        "_ADVANCE",
+        "_LEARN",
+        "_DELIVERED",
+        "_RETRY",
+        "_END",
+    )
     await sqlite_store.run(explain)
     assert all("USING" in plan for plan in plans.values()), plans
     assert "delivery_due (url=? AND next_us<?)" in plans["_DUE"]

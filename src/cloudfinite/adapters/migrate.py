@@ -11,7 +11,7 @@ from cloudfinite.adapters.schema import metadata
 from cloudfinite.adapters.sql import is_postgres
 from cloudfinite.errors import SetupError
 
-HEAD = "0006"
+HEAD = "0007"
 _LOCK = 0x636C6F756466  # "cloudf": the advisory lock that migrations run under
 
 

@@ -2,7 +2,8 @@
 
 `target.wake_us` is when a deliverer should look at the target: when its next delivery is due, when its lease ends, or
 never (NULL). So what is due is found on one index however many deliveries wait behind paused or failing receivers.
-A new delivery (sequence 0) touches no target; admitting it does.
+A new delivery (sequence 0) touches no target; admitting it does. `delivery.holder` is the deliverer that has it in
+memory: it may have sent it, until the attempt is recorded or the delivery is put back.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ delivery = Table(
     Column("created_us", BigInteger, nullable=False),
     Column("next_us", BigInteger, nullable=False),
     Column("ended_us", BigInteger),
+    Column("holder", Text),
     _partial_index("delivery_new", "seq", where="state = 'waiting' AND sequence = 0"),
     _partial_index("delivery_due", "url", "next_us", where="state = 'waiting'"),
     Index("delivery_job", "job_id"),

@@ -1,4 +1,4 @@
-"""The SQL of the deliverer: admit new deliveries, lease targets, take what is due, record attempts.
+"""The SQL of the deliverer: admit new deliveries, lease targets, hand out what is due, record attempts.
 
 All statements walk an index, whatever lies behind it: `delivery_new`, `delivery_due`, `target_wake`. `next_us`,
 `wake_us` and `open_until_us` are the steady clock's: what is due is neither hurried nor delayed when a clock is set.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,11 +19,13 @@ from cloudfinite.adapters.schema_base import from_us, optional_time, optional_us
 from cloudfinite.adapters.schema_deliveries import target
 from cloudfinite.adapters.sql import Connection, Insert, SqlUnit, is_postgres
 from cloudfinite.domain.delivery import (
+    UNKNOWN_OUTCOME,
     Admission,
     Attempt,
     AttemptResult,
     Delivery,
     DeliveryState,
+    Due,
     SigningSecret,
     Target,
     TargetLease,
@@ -42,7 +44,10 @@ _NEW_GIVEN = Both.of(f"""
         AND NOT {_HELD_ELSEWHERE}
     ORDER BY seq {{lock:FOR UPDATE OF delivery SKIP LOCKED}}""").as_one_row(["seq", "id", "url"])
 _NUMBER = Both.of_rows(
-    "UPDATE delivery SET sequence = {sequence} FROM {rows} WHERE delivery.seq = {seq}", sequence="bigint", seq="bigint"
+    "UPDATE delivery SET sequence = {sequence}, holder = {holder} FROM {rows} WHERE delivery.seq = {seq}",
+    sequence="bigint",
+    holder="text",
+    seq="bigint",
 )
 
 # --- targets
@@ -90,7 +95,15 @@ _NEXT_WAKE = text("SELECT min(wake_us) FROM target")
 _DUE = Both.of("""
     SELECT * FROM delivery {by:delivery_due} JOIN delivery_body ON delivery_id = id
     WHERE state = 'waiting' AND url = :url AND next_us <= :now AND sequence > 0 AND NOT id {among:exclude}
+        AND EXISTS (SELECT 1 FROM target WHERE target.url = :url AND lease_owner = :owner)
     ORDER BY next_us, seq LIMIT :n""")
+# An attempt of unknown outcome is no step of the schedule: a process that is killed again and again uses up none.
+_HAND_OUT = Both.of("""
+    UPDATE delivery SET holder = :owner,
+        attempts = CASE WHEN holder <> :owner THEN attempts + 1 ELSE attempts END,
+        replayed_after = CASE WHEN holder <> :owner THEN replayed_after + 1 ELSE replayed_after END
+    WHERE id {among:ids}""")
+_PUT_BACK = Both.of("UPDATE delivery SET holder = NULL WHERE id {among:ids} AND holder = :owner")
 _NEXT_DUE = Both.of("""
     SELECT next_us FROM delivery {by:delivery_due} WHERE state = 'waiting' AND url = :url AND sequence > 0
         AND next_us > :after
@@ -104,17 +117,17 @@ _ATTEMPT = Insert(
 # Whoever made a POST tells the truth of it, lease or not: an answered delivery is delivered.
 # `state || ''`: SQLite would rather walk all that wait than look up the few that are given.
 _DELIVERED = Both.of("""
-    UPDATE delivery SET state = :state, attempts = attempts + 1, ended_us = :now
+    UPDATE delivery SET state = :state, attempts = attempts + 1, ended_us = :now, holder = NULL
     WHERE id {among:ids} AND state <> :state""")
 _RETRY = Both.of_rows(
     """
-    UPDATE delivery SET attempts = attempts + 1, next_us = {next}
+    UPDATE delivery SET attempts = attempts + 1, next_us = {next}, holder = NULL
     FROM {rows} WHERE delivery.id = {id} AND delivery.state || '' = 'waiting'""",
     id="text",
     next="bigint",
 )
 _END = Both.of("""
-    UPDATE delivery SET state = :state, attempts = attempts + 1, ended_us = :now
+    UPDATE delivery SET state = :state, attempts = attempts + 1, ended_us = :now, holder = NULL
     WHERE id {among:ids} AND state || '' = 'waiting'""")
 
 # --- figures
@@ -171,6 +184,7 @@ class SqlTargetRows:
         limit: int,
         ids: Sequence[str] = (),
         leave: Sequence[str] = (),
+        keep: Collection[str] = (),
     ) -> Admission:
         values = {"owner": owner, "now": self._steady_us}
         rows = _NEW_GIVEN.rows(self._db, ids=list(ids), **values) if ids else self._oldest_new(limit, values)
@@ -185,7 +199,7 @@ class SqlTargetRows:
                     targets |= self._lock([url])
         is_complete = bool(ids) or limit == 0 or len(rows) < limit
         sequences: dict[str, int] = {}
-        leased = self._number(new, targets, owner, room, sequences)
+        leased = self._number(new, targets, owner, room, sequences, keep)
         leases = self._lease(leased, owner, lease) if leased else []
         return Admission(leases, sequences, is_complete, frozenset(() if ids else new))
 
@@ -199,20 +213,23 @@ class SqlTargetRows:
         owner: str,
         room: int,
         sequences: dict[str, int],
+        keep: Collection[str],
     ) -> list[str]:
         """Give each new delivery the next number of its target; returns the targets to lease."""
-        numbers: list[tuple[int, int]] = []
+        numbers: list[tuple[int, str | None, int]] = []
         advances: list[tuple[int, str]] = []
         leased: list[str] = []
         for url in sorted(new):
+            is_ours = targets[url].lease_owner == owner
+            if self._attend(targets[url], owner, can_lease=len(leased) < room):
+                leased.append(url)
+                is_ours = True
             sequence = targets[url].next_sequence
             for row in new[url]:
-                numbers.append((sequence, row.seq))
+                numbers.append((sequence, owner if is_ours and row.id in keep else None, row.seq))
                 sequences[row.id] = sequence
                 sequence += 1
             advances.append((sequence, url))
-            if self._attend(targets[url], owner, can_lease=len(leased) < room):
-                leased.append(url)
         if numbers:
             _ADVANCE.execute_rows(self._db, advances)
             _NUMBER.execute_rows(self._db, numbers)
@@ -286,14 +303,30 @@ class SqlTargetRows:
 
     # --- take, record -----------------------------------------------------------------------------------------------
 
-    def take_due(self, url: str, limit: int, exclude: Sequence[str]) -> tuple[list[Delivery], timedelta | None]:
+    def take_due(self, url: str, owner: str, limit: int, exclude: Sequence[str]) -> Due:
         now = self._steady_us
-        rows = self._execute(_DUE, url=url, now=now, n=limit, exclude=list(exclude)).all()
-        due = [self._read_delivery(row, bytes(row.body)) for row in rows]
+        rows = self._execute(_DUE, url=url, owner=owner, now=now, n=limit, exclude=list(exclude)).all()
+        unknown = 0
+        if rows:
+            unknown = self._hand_out(rows, owner)
+        due = [self._read_delivery(row, bytes(row.body), owner) for row in rows]
         if len(due) == limit:
-            return due, timedelta(0)
+            return Due(due, timedelta(0), unknown)
         following = self._execute(_NEXT_DUE, url=url, after=now).scalar()
-        return due, None if following is None else self._until(following)
+        return Due(due, None if following is None else self._until(following), unknown)
+
+    def _hand_out(self, rows: Sequence[Row[Any]], owner: str) -> int:
+        """Note who has these from now on; returns how many somebody else may have sent without telling."""
+        lost = [row for row in rows if _is_lost(row, owner)]
+        words = f"{lost[0].holder} had it and ended before it told whether it was sent" if lost else ""
+        attempts = [Attempt(row.id, row.attempts + 1, self._unit.now, UNKNOWN_OUTCOME, message=words) for row in lost]
+        self._db.insert(_ATTEMPT, [_attempt_values(attempt) for attempt in attempts])
+        self._execute(_HAND_OUT, ids=[row.id for row in rows], owner=owner)
+        return len(lost)
+
+    def put_back(self, owner: str, ids: Sequence[str]) -> None:
+        if ids:
+            self._execute(_PUT_BACK, ids=sorted(ids), owner=owner)
 
     def record(self, results: Sequence[AttemptResult], leases: Sequence[TargetLease], as_of: datetime) -> set[str]:
         self._db.insert(_ATTEMPT, [_attempt_values(result.attempt) for result in results])
@@ -338,7 +371,9 @@ class SqlTargetRows:
 
     # --- rows and values --------------------------------------------------------------------------------------------
 
-    def _read_delivery(self, row: Row[Any], body: bytes) -> Delivery:
+    def _read_delivery(self, row: Row[Any], body: bytes, owner: str = "") -> Delivery:
+        """With an owner, as it is once it was handed out to that one."""
+        lost = bool(owner) and _is_lost(row, owner)
         return Delivery(
             id=row.id,
             job_id=row.job_id,
@@ -351,8 +386,8 @@ class SqlTargetRows:
             request_id=row.request_id,
             event=row.event,
             state=DeliveryState(row.state),
-            attempts=row.attempts,
-            replayed_after=row.replayed_after,
+            attempts=row.attempts + lost,
+            replayed_after=row.replayed_after + lost,
             sequence=row.sequence,
             ended_at=optional_time(row.ended_us),
         )
@@ -387,6 +422,10 @@ class SqlTargetRows:
             lease.owner,
             lease.token,
         )
+
+
+def _is_lost(row: Row[Any], owner: str) -> bool:
+    return row.holder is not None and row.holder != owner
 
 
 def _span_us(span: timedelta) -> int:

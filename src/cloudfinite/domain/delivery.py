@@ -55,8 +55,14 @@ class Delivery(NamedTuple):
         return Delivery(*self[:-1], sequence)
 
 
+UNKNOWN_OUTCOME = "unknown"
+
+
 class Attempt(NamedTuple):
-    """One try. `outcome` is `delivered`, `http_<status>`, or a DeliveryFailed reason; times in seconds."""
+    """One try. `outcome` is `delivered`, `http_<status>`, or a DeliveryFailed reason; times in seconds.
+
+    `unknown` stands for what a process may have sent, and ended without telling.
+    """
 
     delivery_id: str
     number: int
@@ -132,6 +138,17 @@ class Admission:
     sequences: dict[str, int]
     is_complete: bool = True
     urls: frozenset[str] = frozenset()
+
+
+class Due(NamedTuple):
+    """Deliveries of one target that were handed out, oldest first, and how long until more are due (None: never).
+
+    unknown counts those among them that another deliverer had, and ended without telling whether it sent them.
+    """
+
+    deliveries: list[Delivery]
+    wait: timedelta | None
+    unknown: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,14 @@ from datetime import datetime, timedelta
 import structlog
 from prometheus_client import CollectorRegistry
 
-from cloudfinite.domain.delivery import Admission, AttemptResult, Delivery, DeliveryState, RetrySchedule
+from cloudfinite.domain.delivery import (
+    UNKNOWN_OUTCOME,
+    Admission,
+    AttemptResult,
+    Delivery,
+    DeliveryState,
+    RetrySchedule,
+)
 from cloudfinite.errors import CloudfiniteError
 from cloudfinite.ports import CallbackSender, Clock, Store
 from cloudfinite.service.attempts import Ending, follow_up, make_attempt
@@ -26,7 +33,7 @@ from cloudfinite.service.delivery_metrics import DelivererMetrics
 from cloudfinite.service.delivery_watch import STALL
 from cloudfinite.service.holdings import Holdings
 from cloudfinite.service.loops import Loop
-from cloudfinite.service.outbox import BATCH, READY, Found, Wanted, look
+from cloudfinite.service.outbox import BATCH, READY, Found, Wanted, leave, look
 from cloudfinite.service.recorder import Recorder
 from cloudfinite.service.signing import Signer
 from cloudfinite.service.targets import HeldTarget, TargetLimits
@@ -160,8 +167,9 @@ class Deliverer:
             await asyncio.gather(*late, return_exceptions=True)
         await self._recorder.drain(self._settings.drain)
         await renew.stop()
+        self._holdings.put_all_back()
         try:
-            await self._store.run(lambda tx: tx.deliveries.release_all(self._owner))
+            await self._store.run(leave, self._owner, sorted(self._holdings.unsent))
         except CloudfiniteError as exc:
             log.warning("deliver.release_failed", reason=exc.message)  # the leases end by themselves
 
@@ -174,7 +182,7 @@ class Deliverer:
         wanted = self._wanted(fresh)
         if wanted is not None:
             versions = {held.url: held.version for held in self._holdings}
-            self._take_in(await self._look(wanted), fresh, versions)
+            self._take_in(await self._look(wanted), fresh, wanted.keep, versions)
         self._start_attempts()
 
     async def _look(self, wanted: Wanted) -> Found:
@@ -185,6 +193,7 @@ class Deliverer:
         except CloudfiniteError:
             self._scan_at = 0.0  # what was fresh is found in the store
             self._holdings.starve({url for url, _, _ in wanted.fill})
+            self._holdings.unsent |= {*wanted.unsent}
             raise
         finally:
             self._looking_since = None
@@ -208,14 +217,30 @@ class Deliverer:
             return None
         if is_scan:
             self._scan_at = now + self._settings.poll.total_seconds()
-        return Wanted(tuple(delivery.id for delivery in fresh), is_scan, room, fill, leave)
+        unsent, self._holdings.unsent = sorted(self._holdings.unsent), set()
+        return Wanted(tuple([one.id for one in fresh]), is_scan, room, fill, leave, self._room_for(fresh, now), unsent)
+
+    def _room_for(self, fresh: Sequence[Delivery], now: float) -> frozenset[str]:
+        """The new ones that may stay in memory, where they come next in their targets' turns."""
+        room: dict[str, int] = {}
+        kept: list[str] = []
+        for delivery in fresh:
+            url = delivery.url
+            if url not in room:
+                held = self._holdings.get(url)
+                ready = len(held.ready) if held else 0
+                room[url] = self._most_ready - ready if held is None or held.takes_more(now) else 0
+            room[url] -= 1
+            if room[url] >= 0:
+                kept.append(delivery.id)
+        return frozenset(kept)
 
     @property
     def _most_ready(self) -> int:
         """Due deliveries in memory per target: a backlog of few targets need not be read from the store in bits."""
         return max(READY, min(_MOST_READY, _FRESH // max(1, len(self._holdings))))
 
-    def _take_in(self, found: Found, fresh: Sequence[Delivery], versions: dict[str, int]) -> None:
+    def _take_in(self, found: Found, fresh: Sequence[Delivery], keep: frozenset[str], versions: dict[str, int]) -> None:
         now, wall = self._monotonic(), self._clock()
         adopted: set[str] = set()
         for lease in found.leases:
@@ -225,7 +250,10 @@ class Deliverer:
                 adopted.add(url)
             else:
                 self._holdings.add(HeldTarget(lease, self._settings.limits, now, wall, more_at=None))
-        for url, (deliveries, wait) in found.due.items():
+        for url, (deliveries, wait, unknown) in found.due.items():
+            if unknown:
+                self._metrics.attempts(UNKNOWN_OUTCOME).inc(unknown)
+                log.warning("deliver.outcome_unknown", url=url, deliveries=unknown)
             if held := self._holdings.get(url):
                 # Under a lease taken anew even what was under way is read as due, and may have ended since.
                 if url in adopted and held.version != versions.get(url):
@@ -239,7 +267,7 @@ class Deliverer:
             if held := self._holdings.get(url):  # another process made deliveries for a target that we hold
                 held.more_in(0.0, now)
                 touched.add(url)
-        touched |= self._take_fresh(found.admission, fresh, now)
+        touched |= self._take_fresh(found.admission, fresh, keep, now)
         for url in touched:
             if held := self._holdings.get(url):
                 self._holdings.arrange(held)
@@ -250,11 +278,12 @@ class Deliverer:
             wait_s = max(found.next_wake.total_seconds(), _CROWDED_S if is_crowded else 0.0)
             self._scan_at = min(self._scan_at, now + wait_s)
 
-    def _take_fresh(self, admission: Admission, fresh: Sequence[Delivery], now: float) -> set[str]:
+    def _take_fresh(
+        self, admission: Admission, fresh: Sequence[Delivery], keep: frozenset[str], now: float
+    ) -> set[str]:
         """Keep in memory what was handed over, where it is next in its target's turn; returns the targets' URLs."""
         touched: set[str] = set()
         is_elsewhere = False
-        most_ready = self._most_ready
         for delivery in fresh:
             sequence = admission.sequences.get(delivery.id)
             held = self._holdings.get(delivery.url)
@@ -264,11 +293,12 @@ class Deliverer:
             touched.add(delivery.url)
             if held.knows(delivery.id):
                 continue
-            is_next = held.more_at is None or held.more_at > now
-            if is_next and len(held.ready) < most_ready:
+            if delivery.id in keep and held.takes_more(now):
                 held.ready[delivery.id] = delivery.numbered(sequence)
-            else:
-                held.more_in(0.0, now)
+                continue
+            held.more_in(0.0, now)
+            if delivery.id in keep:
+                self._holdings.unsent.add(delivery.id)
         if is_elsewhere:
             self._on_held_elsewhere()
         return touched

@@ -32,6 +32,8 @@ class Holdings:
         self._hungry: set[str] = set()
         self._leaving: set[str] = set()
         self._timers: list[tuple[float, str]] = []
+        self.unsent: set[str] = set()
+        """Deliveries that were in memory and are not to be sent now; the store does not know it yet."""
 
     def __len__(self) -> int:
         return len(self._held)
@@ -59,7 +61,7 @@ class Holdings:
         now = self._monotonic()
         if held.is_closed(now):
             # The store wakes us, or somebody else, when something may be sent again.
-            held.ready.clear()
+            self._put_back(held)
             self._set_aside(held.url)
             if held.is_idle:
                 self._leaving.add(held.url)
@@ -136,8 +138,16 @@ class Holdings:
         """Give up targets that have no attempt under way: the store hands them out by how long they have waited."""
         for url, held in self._held.items():
             if not held.in_flight:
-                held.ready.clear()
+                self._put_back(held)
                 self._leaving.add(url)
+
+    def put_all_back(self) -> None:
+        for held in self._held.values():
+            self._put_back(held)
+
+    def _put_back(self, held: HeldTarget) -> None:
+        self.unsent.update(held.ready)
+        held.ready.clear()
 
     def let_go(self) -> set[str]:
         """Forget those that are to leave, and idle still; returns their URLs, which are to be released."""

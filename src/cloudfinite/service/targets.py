@@ -119,6 +119,10 @@ class HeldTarget:
         """Whether nothing may be sent for long."""
         return self.is_ending or self._is_paused or self._closed_until > now
 
+    def takes_more(self, now: float) -> bool:
+        """Whether what is new comes next: nothing that was due before waits in the store."""
+        return (self.more_at is None or self.more_at > now) and not self.is_closed(now)
+
     def wait_s(self, now: float) -> float | None:
         """0 when a POST may start now, else how long until that may change; None when only an answer changes it."""
         if self.is_closed(now) or len(self.in_flight) >= self._at_once:
@@ -213,7 +217,6 @@ class HeldTarget:
 
     def pause(self, reason: str) -> None:
         self._learn(state=TargetState.PAUSED, paused_reason=reason)
-        self.ready.clear()
 
     def _learn(self, **changes: object) -> None:
         self._is_told &= not changes

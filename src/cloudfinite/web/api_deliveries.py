@@ -49,7 +49,10 @@ class DeliveryView(Answer):
 
 
 class AttemptView(Answer):
-    """One POST. `outcome` is delivered, http_<status>, or why there was no answer."""
+    """One POST. `outcome` is delivered, http_<status>, why there was no answer, or unknown.
+
+    Unknown: a process may have sent it, and ended before it told.
+    """
 
     number: int
     started_at: Time

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import tracemalloc
@@ -19,7 +20,7 @@ from tests.support.waiting import until
 from cloudfinite.cli import watch_folder
 from cloudfinite.cli.upload import ServerAway, UploadRefused
 from cloudfinite.cli.watch_folder import FolderWatch, Look, WatchRules
-from cloudfinite.cli.watch_state import WatchState
+from cloudfinite.cli.watch_state import Remembered, Stage, Version, WatchState
 from cloudfinite.errors import SetupError
 from cloudfinite.testing import Server
 
@@ -303,6 +304,7 @@ def test_state_belongs_to_one_target_and_one_watch(watched: Watched) -> None:
         WatchState(watched.folder / ".state", "b-1/scans/")
     assert watched.state is not None
     watched.state.close()
+    watched.state = None
     with pytest.raises(SetupError, match="went to b-1/scans/, not b-2/"):
         WatchState(watched.folder / ".state", "b-2/")
     watched.write(".other", b"no database, but long enough to be one " * 40)
@@ -359,6 +361,37 @@ def test_command_sends_a_folder_once(server: Server, tmp_path: Path) -> None:
     done = subprocess.run(command(server, tmp_path, "--once", "--prefix", "once/"), capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert {key for key in keys_of(server) if key.startswith("once/")} == {"once/sub/a b.png", "once/ü.txt"}
+
+
+@pytest.mark.parametrize("words", ["BEGIN", "INSERT", "COMMIT"])
+def test_ctrl_c_behind_any_statement_leaves_a_state_that_can_be_closed_and_read(tmp_path: Path, words: str) -> None:
+    state = WatchState(tmp_path / ".state", "b-1/")
+    item = Remembered(Version(1, 2), Stage.SENT, 0, 0.0)
+
+    class Interrupted:
+        """A connection behind one of whose statements the user presses Ctrl-C."""
+
+        def __init__(self, db: sqlite3.Connection) -> None:
+            self.db = db
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.db, name)
+
+        def execute(self, statement: str, *values: object) -> sqlite3.Cursor:
+            cursor = self.db.execute(statement, *values)  # type: ignore[arg-type]
+            if statement.startswith(words):
+                self.__dict__["execute"] = self.db.execute  # once
+                raise KeyboardInterrupt
+            return cursor
+
+    state._db = Interrupted(state._db)  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        state.put("a.png", item)
+        state.commit()
+    state.close()
+    again = WatchState(tmp_path / ".state", "b-1/")
+    assert again.get("a.png") == (None if words == "BEGIN" else item)
+    again.close()
 
 
 def test_command_watches_through_a_restart_of_the_server_until_ctrl_c(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ class WatchState:
 
     def put(self, path: str, item: Remembered) -> None:
         """Remember; durable after `commit`, or some more of them."""
-        if not self._waiting:
+        if not self._db.in_transaction:
             self._db.execute("BEGIN")
         self._db.execute(
             "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?)",
@@ -100,9 +100,10 @@ class WatchState:
             self.commit()
 
     def commit(self) -> None:
-        if self._waiting:
+        # The connection knows, whatever a Ctrl-C between two lines left undone here.
+        if self._db.in_transaction:
             self._db.execute("COMMIT")
-            self._waiting = 0
+        self._waiting = 0
 
     def forget(self, path: str) -> None:
         self.commit()

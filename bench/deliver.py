@@ -144,8 +144,9 @@ async def backlog_rate(desk: Desk, receiver: Receiver, count: int) -> float:
     urls = [f"{receiver.url}/fail/{number}" for number in range(TARGETS)]
     before = desk.ended()
     await desk.put_many(urls, count)
-    while desk.ended("http_5xx") < 5 * TARGETS:  # the breakers are open, or about to
+    while desk.ended("http_5xx") < 5 * TARGETS or desk.in_flight:  # until all breakers are open
         await asyncio.sleep(0.05)
+    await asyncio.sleep(0.2)  # the last failures are recorded: one that is later than `resume` would wait its 5 s
     await asyncio.to_thread(receiver.get, "heal")
     started = time.monotonic()
     for url in urls:

@@ -56,6 +56,10 @@ class Desk:
         name = "cloudfinite_delivery_attempts_total"
         return int(self.registry.get_sample_value(name, {"outcome": outcome}) or 0)
 
+    @property
+    def in_flight(self) -> int:
+        return int(self.registry.get_sample_value("cloudfinite_deliveries_in_flight") or 0)
+
     async def wait_recorded(self, count: int) -> None:
         """Until so many were delivered, and none waits in the store."""
         while self.ended() < count:

@@ -35,14 +35,15 @@ from cloudfinite.domain.delivery import (
 # --- new deliveries
 _HELD_ELSEWHERE = """EXISTS (SELECT 1 FROM target WHERE target.url = delivery.url AND target.lease_owner IS NOT NULL
                              AND target.lease_owner <> :owner AND target.wake_us > :now)"""
+_NEW_COLUMNS = ("seq", "id", "url")
 _NEW = Both.of(f"""
     SELECT seq, id, url FROM delivery {{by:delivery_new}} WHERE state = 'waiting' AND sequence = 0
         AND NOT {_HELD_ELSEWHERE}
-    ORDER BY seq LIMIT :n {{lock:FOR UPDATE OF delivery SKIP LOCKED}}""")
+    ORDER BY seq LIMIT :n {{lock:FOR UPDATE OF delivery SKIP LOCKED}}""").as_one_row(_NEW_COLUMNS)
 _NEW_GIVEN = Both.of(f"""
     SELECT seq, id, url FROM delivery WHERE id {{among:ids}} AND state || '' = 'waiting' AND sequence = 0
         AND NOT {_HELD_ELSEWHERE}
-    ORDER BY seq {{lock:FOR UPDATE OF delivery SKIP LOCKED}}""").as_one_row(["seq", "id", "url"])
+    ORDER BY seq {{lock:FOR UPDATE OF delivery SKIP LOCKED}}""").as_one_row(_NEW_COLUMNS)
 _NUMBER = Both.of_rows(
     "UPDATE delivery SET sequence = {sequence}, holder = {holder} FROM {rows} WHERE delivery.seq = {seq}",
     sequence="bigint",
@@ -204,7 +205,7 @@ class SqlTargetRows:
         return Admission(leases, sequences, is_complete, frozenset(() if ids else new))
 
     def _oldest_new(self, limit: int, values: Mapping[str, Any]) -> list[Row[Any]]:
-        return list(self._execute(_NEW, n=limit, **values)) if limit else []
+        return _NEW.rows(self._db, n=limit, **values) if limit else []
 
     def _number(
         self,

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 
 from cloudfinite.service.targets import HeldTarget
 
+_ROUNDS_LEFT = 2  # of attempts at once, when more is asked for: a target sends on while the store answers
+
 
 class Holdings:
     """Held targets by their URL. `wake` is called when the deliverer has something to do that it did not know of.
@@ -73,7 +75,7 @@ class Holdings:
             ring[held.url] = None
         elif wait:
             self._arm(now + wait, held)
-        if held.more_at is None or len(held.ready) >= self._concurrency:
+        if held.more_at is None or len(held.ready) >= _ROUNDS_LEFT * self._concurrency:
             return
         if held.more_at <= now:
             self._hungry.add(held.url)

@@ -11,7 +11,7 @@ import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pytest
 from qcloud_cos import CosConfig, CosS3Client
@@ -364,7 +364,9 @@ def test_command_sends_a_folder_once(server: Server, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("words", ["BEGIN", "INSERT", "COMMIT"])
-def test_ctrl_c_behind_any_statement_leaves_a_state_that_can_be_closed_and_read(tmp_path: Path, words: str) -> None:
+def test_ctrl_c_behind_any_statement_leaves_a_state_that_can_be_closed_and_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
     state = WatchState(tmp_path / ".state", "b-1/")
     item = Remembered(Version(1, 2), Stage.SENT, 0, 0.0)
 
@@ -377,14 +379,14 @@ def test_ctrl_c_behind_any_statement_leaves_a_state_that_can_be_closed_and_read(
         def __getattr__(self, name: str) -> object:
             return getattr(self.db, name)
 
-        def execute(self, statement: str, *values: object) -> sqlite3.Cursor:
-            cursor = self.db.execute(statement, *values)  # type: ignore[arg-type]
+        def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+            cursor = self.db.execute(statement, *values)
             if statement.startswith(words):
                 self.__dict__["execute"] = self.db.execute  # once
                 raise KeyboardInterrupt
             return cursor
 
-    state._db = Interrupted(state._db)  # type: ignore[assignment]
+    monkeypatch.setattr(state, "_db", Interrupted(state._db))
     with pytest.raises(KeyboardInterrupt):
         state.put("a.png", item)
         state.commit()

@@ -110,7 +110,7 @@ class Connection(BaseProtocol):
 
     def data_received(self, data: bytes) -> None:
         if not self._is_asked or self._parser is None:
-            self.drop()
+            self.drop()  # nothing was asked
             return
         try:
             messages, is_upgraded, _ = self._parser.feed_data(data)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from cloudfinite.domain.delivery import Delivery, Target, TargetLease, TargetState
 
@@ -218,13 +219,13 @@ class HeldTarget:
     def pause(self, reason: str) -> None:
         self._learn(state=TargetState.PAUSED, paused_reason=reason)
 
-    def _learn(self, **changes: object) -> None:
+    def _learn(self, **changes: Any) -> None:
         self._is_told &= not changes
         if self._succeeded_at is not None:
             changes["last_success_at"], self._succeeded_at = self._succeeded_at, None
         if not changes:
             return
-        self._set_target(replace(self.target, **changes))  # type: ignore[arg-type]
+        self._set_target(replace(self.target, **changes))
 
     def _end(self, delivery_id: str, now: float, *, is_success: bool) -> None:
         self.in_flight.discard(delivery_id)
